@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Placeholder head of the machine crate, replaced by its first commit.
+#![no_std]
