@@ -1,3 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder head of the machine crate, replaced by its first commit.
+//! The hardware: boot, exceptions, exception levels, MMU, caches, heap, UART, GIC, PSCI.
+//!
+//! The only library with `unsafe` and assembly. It offers narrow safe types to `kernel` and `capture`. Drivers take their
+//! address from the caller. What needs an arm64 CPU is gated on `target_os = "none"`, so the rest runs in host tests.
 #![no_std]
+
+#[cfg(target_os = "none")]
+pub mod arch;
+#[cfg(target_os = "none")]
+pub mod boot;
+#[cfg(target_os = "none")]
+pub mod console;
+#[cfg(target_os = "none")]
+pub mod exceptions;
+pub mod layout;
+pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod percpu;
+pub mod pl011;
+#[cfg(target_os = "none")]
+pub mod psci;
+#[cfg(target_os = "none")]
+pub mod semihosting;
+#[cfg(target_os = "none")]
+pub mod smp;

@@ -1,3 +1,0 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder head of the kernel crate, replaced by its first commit.
-#![no_std]

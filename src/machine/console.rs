@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The console UART: found in the DTB, written with bounded waits, never locked.
+//!
+//! `emergency!` is for exceptions, panics and the handover: no lock, no allocation. Ordinary output goes through a lock of
+//! the kernel's logger and ends here too.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::arch::Deadline;
+use crate::pl011::{Pl011, Received, Registers};
+
+/// Longest wait for room in the transmit FIFO, for one byte. At 300 baud a byte takes 33 ms.
+const BYTE_WAIT_US: u64 = 100_000;
+
+/// Virtual address of the PL011's registers, 0 when there is no console.
+static PL011: AtomicU64 = AtomicU64::new(0);
+
+/// A PL011 whose registers are mapped, to be used as the console.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsoleUart {
+    registers: u64,
+}
+
+impl ConsoleUart {
+    /// Maps the registers at the physical address `base` as a device.
+    ///
+    /// # Errors
+    /// The page tables are used up or the address cannot be mapped.
+    pub fn map_pl011(space: &mut crate::mmu::AddressSpace, base: u64) -> Result<Self, crate::mmu::MapError> {
+        Ok(Self { registers: space.map_device(base, size_of::<Registers>() as u64)? })
+    }
+
+    /// Makes this UART the console; `rate` sets the baud rate divisors.
+    pub fn install(self, rate: Option<(u32, u32)>) {
+        PL011.store(self.registers, Ordering::Release);
+        drain();
+        if let Some(uart) = uart() {
+            uart.configure(rate);
+        }
+    }
+}
+
+fn uart() -> Option<Pl011<'static>> {
+    let address = PL011.load(Ordering::Acquire);
+    // SAFETY: only `install` stores here, an address at which `map_device` mapped the register block for good.
+    (address != 0).then(|| Pl011::new(unsafe { &*(address as *const Registers) }))
+}
+
+/// Writes bytes as they are. Gives up for good on a UART that takes none: returns how many it took.
+pub fn write_raw(bytes: &[u8]) -> usize {
+    let Some(uart) = uart() else { return 0 };
+    for (written, byte) in bytes.iter().enumerate() {
+        if !uart.try_write(*byte) {
+            let deadline = Deadline::after_us(BYTE_WAIT_US);
+            while !uart.try_write(*byte) {
+                if deadline.is_past() {
+                    return written;
+                }
+                core::hint::spin_loop();
+            }
+        }
+    }
+    bytes.len()
+}
+
+/// Waits, for at most the time of a full FIFO at 300 baud, until everything written has left.
+pub fn drain() {
+    let Some(uart) = uart() else { return };
+    let deadline = Deadline::after_us(600_000);
+    while uart.is_busy() && !deadline.is_past() {
+        core::hint::spin_loop();
+    }
+}
+
+/// Takes the next received byte or BREAK.
+pub fn read() -> Option<Received> {
+    uart()?.try_read()
+}
+
+/// Raises interrupts for received bytes from now on.
+pub fn enable_receive_interrupt() {
+    if let Some(uart) = uart() {
+        uart.enable_receive_interrupt();
+    }
+}
+
+/// Clears the receive interrupt.
+pub fn acknowledge_receive_interrupt() {
+    if let Some(uart) = uart() {
+        uart.acknowledge();
+    }
+}
+
+/// Text output with CR LF line ends.
+#[derive(Debug, Default)]
+pub struct Emergency;
+
+impl fmt::Write for Emergency {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for line in text.split_inclusive('\n') {
+            match line.strip_suffix('\n') {
+                Some(body) => {
+                    write_raw(body.as_bytes());
+                    write_raw(b"\r\n");
+                }
+                None => {
+                    write_raw(line.as_bytes());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints on the console without lock, allocation or unbounded wait.
+#[macro_export]
+macro_rules! emergency {
+    ($($argument:tt)*) => {{
+        // A UART that takes nothing has nowhere to report it.
+        let _ = core::fmt::Write::write_fmt(&mut $crate::console::Emergency, format_args!($($argument)*));
+    }};
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! PL011 UART (Arm DDI 0183, chapter 3), polled and bounded.
+//!
+//! The driver knows no address; whoever makes one vouches for the register block behind the reference.
+
+use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
+use tock_registers::{register_bitfields, register_structs};
+
+register_bitfields! [u32,
+    /// Data, section 3.3.1.
+    Data [ DATA OFFSET(0) NUMBITS(8) [], FRAMING OFFSET(8) NUMBITS(1) [], PARITY OFFSET(9) NUMBITS(1) [],
+           BREAK OFFSET(10) NUMBITS(1) [], OVERRUN OFFSET(11) NUMBITS(1) [] ],
+    /// Flags, section 3.3.3.
+    Flags [ BUSY OFFSET(3) NUMBITS(1) [], RX_EMPTY OFFSET(4) NUMBITS(1) [], TX_FULL OFFSET(5) NUMBITS(1) [] ],
+    /// Line control, section 3.3.7.
+    LineControl [ FIFO OFFSET(4) NUMBITS(1) [], WORD OFFSET(5) NUMBITS(2) [ EIGHT = 3 ] ],
+    /// Control, section 3.3.8.
+    Control [ ENABLE OFFSET(0) NUMBITS(1) [], TRANSMIT OFFSET(8) NUMBITS(1) [], RECEIVE OFFSET(9) NUMBITS(1) [] ],
+    /// Interrupt mask and clear, sections 3.3.10 and 3.3.13.
+    Interrupts [ RECEIVE OFFSET(4) NUMBITS(1) [], RECEIVE_TIMEOUT OFFSET(6) NUMBITS(1) [], BREAK OFFSET(9) NUMBITS(1) [],
+                 ALL OFFSET(0) NUMBITS(11) [] ],
+];
+
+register_structs! {
+    /// The register block.
+    pub Registers {
+        (0x000 => data: ReadWrite<u32, Data::Register>),
+        (0x004 => _reserved0),
+        (0x018 => flags: ReadOnly<u32, Flags::Register>),
+        (0x01c => _reserved1),
+        (0x024 => integer_divisor: ReadWrite<u32>),
+        (0x028 => fractional_divisor: ReadWrite<u32>),
+        (0x02c => line_control: ReadWrite<u32, LineControl::Register>),
+        (0x030 => control: ReadWrite<u32, Control::Register>),
+        (0x034 => _reserved2),
+        (0x038 => interrupt_mask: ReadWrite<u32, Interrupts::Register>),
+        (0x03c => _reserved3),
+        (0x044 => interrupt_clear: WriteOnly<u32, Interrupts::Register>),
+        (0x048 => dma_control: ReadWrite<u32>),
+        (0x04c => @END),
+    }
+}
+
+const _: () = assert!(size_of::<Registers>() == 0x4c);
+
+/// Baud rate divisor in 1/64: integer part, fractional part (section 3.3.6: clock / (16 × baud)).
+///
+/// `None` when the rate cannot be made from the clock.
+pub fn divisors(clock_hz: u32, baud: u32) -> Option<(u32, u32)> {
+    // 64 * clock / (16 * baud), rounded.
+    let scaled = (u64::from(clock_hz) * 8 / u64::from(baud).max(1)).div_ceil(2);
+    let (integer, fraction) = ((scaled >> 6) as u32, (scaled & 63) as u32);
+    let is_possible = baud != 0 && (1..=0xffff).contains(&integer) && !(integer == 0xffff && fraction != 0);
+    is_possible.then_some((integer, fraction))
+}
+
+/// What came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A byte.
+    Byte(u8),
+    /// A BREAK on the line.
+    Break,
+}
+
+/// Driver over one register block.
+#[derive(Clone, Copy)]
+pub struct Pl011<'a> {
+    registers: &'a Registers,
+}
+
+impl<'a> Pl011<'a> {
+    /// A driver over `registers`.
+    pub fn new(registers: &'a Registers) -> Self {
+        Self { registers }
+    }
+
+    /// 8 data bits, no parity, FIFOs on, transmitter and receiver on, interrupts and DMA off; `rate` sets the divisors.
+    ///
+    /// What an earlier owner left in the transmit FIFO is lost if it was still busy: the crash path waits before.
+    pub fn configure(&self, rate: Option<(u32, u32)>) {
+        self.registers.interrupt_mask.set(0);
+        self.registers.dma_control.set(0);
+        if let Some((integer, fraction)) = rate {
+            self.registers.control.set(0);
+            self.registers.integer_divisor.set(integer);
+            self.registers.fractional_divisor.set(fraction);
+        }
+        // Writing the line control latches the divisors (section 3.3.7).
+        self.registers.line_control.write(LineControl::WORD::EIGHT + LineControl::FIFO::SET);
+        self.registers.interrupt_clear.write(Interrupts::ALL.val(0x7ff));
+        self.registers.control.write(Control::ENABLE::SET + Control::TRANSMIT::SET + Control::RECEIVE::SET);
+    }
+
+    /// Interrupts on received bytes and BREAK.
+    pub fn enable_receive_interrupt(&self) {
+        self.registers
+            .interrupt_mask
+            .write(Interrupts::RECEIVE::SET + Interrupts::RECEIVE_TIMEOUT::SET + Interrupts::BREAK::SET);
+    }
+
+    /// Clears what raised the interrupt.
+    pub fn acknowledge(&self) {
+        self.registers.interrupt_clear.write(
+            Interrupts::RECEIVE::SET + Interrupts::RECEIVE_TIMEOUT::SET + Interrupts::BREAK::SET,
+        );
+    }
+
+    /// Writes `byte` if the FIFO has room.
+    pub fn try_write(&self, byte: u8) -> bool {
+        if self.registers.flags.is_set(Flags::TX_FULL) {
+            return false;
+        }
+        self.registers.data.set(u32::from(byte));
+        true
+    }
+
+    /// Whether bytes are still on their way out.
+    pub fn is_busy(&self) -> bool {
+        self.registers.flags.is_set(Flags::BUSY)
+    }
+
+    /// The next thing received, if any.
+    pub fn try_read(&self) -> Option<Received> {
+        if self.registers.flags.is_set(Flags::RX_EMPTY) {
+            return None;
+        }
+        let data = self.registers.data.extract();
+        Some(if data.is_set(Data::BREAK) { Received::Break } else { Received::Byte(data.read(Data::DATA) as u8) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::boxed::Box;
+
+    /// A register block of plain memory.
+    fn fake() -> Box<[u32; 0x4c / 4]> {
+        Box::new([0; 0x4c / 4])
+    }
+
+    fn driver(block: &[u32; 0x4c / 4]) -> Pl011<'_> {
+        // SAFETY: the block has the size and alignment of `Registers`, and every register is a plain u32 cell.
+        Pl011::new(unsafe { &*core::ptr::from_ref(block).cast::<Registers>() })
+    }
+
+    #[test]
+    fn divisors_match_the_manuals_example() {
+        // DDI 0183 section 3.3.6: 4 MHz and 230400 baud give 1 and 5.
+        assert_eq!(divisors(4_000_000, 230_400), Some((1, 5)));
+    }
+
+    #[test]
+    fn divisors_of_48_mhz_and_115200_are_26_and_3() {
+        assert_eq!(divisors(48_000_000, 115_200), Some((26, 3)));
+    }
+
+    #[test]
+    fn divisors_of_impossible_rates_are_rejected() {
+        assert_eq!(divisors(24_000_000, 0), None);
+        assert_eq!(divisors(24_000_000, 2_000_000), None);
+        assert_eq!(divisors(4_000_000_000, 1), None);
+    }
+
+    #[test]
+    fn configure_sets_divisors_line_and_control() {
+        let block = fake();
+        driver(&block).configure(Some((1, 5)));
+        assert_eq!((block[0x24 / 4], block[0x28 / 4], block[0x2c / 4], block[0x30 / 4]), (1, 5, 0x70, 0x301));
+    }
+
+    #[test]
+    fn configure_without_rate_leaves_divisors_alone() {
+        let mut block = fake();
+        block[0x24 / 4] = 13;
+        driver(&block).configure(None);
+        assert_eq!(block[0x24 / 4], 13);
+    }
+
+    #[test]
+    fn write_to_full_fifo_is_refused() {
+        let mut block = fake();
+        block[0x18 / 4] = 1 << 5;
+        assert!(!driver(&block).try_write(b'x'));
+        assert_eq!(block[0], 0);
+    }
+
+    #[test]
+    fn read_of_empty_fifo_is_none() {
+        let mut block = fake();
+        block[0x18 / 4] = 1 << 4;
+        assert_eq!(driver(&block).try_read(), None);
+    }
+
+    #[test]
+    fn read_tells_break_from_data() {
+        let mut block = fake();
+        block[0] = 1 << 10;
+        assert_eq!(driver(&block).try_read(), Some(Received::Break));
+        block[0] = 0x41;
+        assert_eq!(driver(&block).try_read(), Some(Received::Byte(0x41)));
+    }
+}
