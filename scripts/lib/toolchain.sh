@@ -64,8 +64,8 @@ ensure_cargo_tool() {
     if [ -x "$TOOLS/bin/$name" ] && [ "$(cat "$TOOLS/$name.version" 2>/dev/null)" = "$version" ]; then return 0; fi
     say "building $name $version (some minutes, once)"
     # cargo install moves the binary into place last; the version file says that it did.
-    cargo install --locked --quiet --root "$TOOLS" --target-dir "$TARGET_DIR/tools-build" --no-track --force \
-        --version "$version" "$name" >&2 ||
+    (cd "$ROOT" && cargo install --locked --quiet --root "$TOOLS" --target-dir "$TARGET_DIR/tools-build" --no-track --force \
+        --version "$version" "$name") >&2 ||
         fail "could not build $name $version" "check the network and run again; nothing else was changed"
     echo "$version" >"$TOOLS/$name.version"
     rm -rf "$TARGET_DIR/tools-build"
