@@ -1,7 +1,8 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The init of the Linux guest. With /guest/capture.Image there, it loads that by kexec -p and crashes; else a shell.
-# /guest/append is the capture kernel's command line, /guest/kexec the way to load; /guest/script runs before the crash.
+# /guest/append is the capture kernel's command line; /guest/script runs before the crash.
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin
 mount -t proc proc /proc
@@ -12,7 +13,7 @@ mount -t devtmpfs dev /dev
 
 if [ -f /guest/capture.Image ]; then
     echo "guest: crash region of $(cat /sys/kernel/kexec_crash_size) bytes: $(grep 'Crash kernel' /proc/iomem)"
-    if ! kexec $(cat /guest/kexec) -p /guest/capture.Image --command-line="$(cat /guest/append)"; then
+    if ! kexec -c -p /guest/capture.Image --command-line="$(cat /guest/append)"; then
         echo 'guest: kexec -p FAILED'
         poweroff -f
     fi

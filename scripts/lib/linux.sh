@@ -40,7 +40,11 @@ linux_archive() {
 
 # Leaves target/linux/{Image,version} and the files of the packages in target/linux/files; done once.
 ensure_linux() {
-    [ ! -s "$LINUX/version" ] || return 0
+    if [ -s "$LINUX/version" ]; then
+        # Fetched before; what we add to it may have changed since.
+        [ "$LINUX/base.cpio" -nt "$ROOT/scripts/lib/guest_init.sh" ] || build_base_initramfs
+        return 0
+    fi
     have dpkg-deb || fail "there is no dpkg-deb" "the Linux guest is made of Debian packages; use a Debian or Ubuntu machine"
     ensure_packages cpio binutils-aarch64-linux-gnu
     local archive uri key kernel deb new=$LINUX/files.new

@@ -23,9 +23,9 @@ apt_update() {
 
 # Installs the packages named that are not installed yet: ensure_packages [-t SUITE] NAME...
 ensure_packages() {
-    local suite=() missing=() name
+    local from=() missing=() name
     if [ "$1" = -t ]; then
-        suite=(-t "$2")
+        from=(-t "$2")
         shift 2
     fi
     for name in "$@"; do
@@ -37,7 +37,7 @@ ensure_packages() {
     apt_update || fail "apt-get update failed" "check the network and the apt sources, then run again"
     say "installing ${missing[*]}"
     # Download first: an unreachable archive then leaves nothing half-installed.
-    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${suite[@]}")
+    local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${from[@]}")
     as_root "${install[@]}" --download-only "${missing[@]}" >&2 ||
         fail "could not download ${missing[*]}" "nothing was installed; check the network and run again"
     as_root "${install[@]}" "${missing[@]}" >&2 ||
@@ -111,5 +111,5 @@ ensure_qemu() {
 # Debian tools of the tests: independent readers of a dump, an assembler, a DTB compiler.
 ensure_tools() {
     ensure_packages python3 gcc libc6-dev git gdb-multiarch device-tree-compiler makedumpfile kexec-tools \
-        binutils-aarch64-linux-gnu qemu-user-static cpio
+        binutils-aarch64-linux-gnu qemu-user-static cpio shellcheck
 }

@@ -6,9 +6,9 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TARGET_DIR=$ROOT/target
 TOOLS=$TARGET_DIR/tools
-IMAGES=$TARGET_DIR/images
-FIRMWARE_TARGET=aarch64-unknown-none-softfloat
-ASSUME_YES=${ASSUME_YES:-no}
+export IMAGES=$TARGET_DIR/images
+export FIRMWARE_TARGET=aarch64-unknown-none-softfloat
+export ASSUME_YES=${ASSUME_YES:-no}
 export PATH="$TOOLS/bin:$TOOLS/venv/bin:$PATH"
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Checks the conventions of the tree that no compiler knows: heads, sizes, unsafe, folder map, placeholders.
+
+Usage: conventions.py ROOT    Prints each finding as FILE: what is wrong; exit status 1 when there is one.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+SPDX = "SPDX-License-Identifier: MIT OR Apache-2.0"
+LINES_MAX = 500
+BOARD_LINES_MAX = 99
+PORTABLE = ["boot-config", "vmcore", "wire"]
+# Crates whose own code holds no unsafe; `machine` is the only library that does.
+SAFE = [*PORTABLE, "capture", "kernel", "afterimage"]
+# Split, so that this file does not find itself.
+PLACEHOLDERS = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X:", "to" + "do!", "unimple" + "mented!", "lorem " + "ipsum"]))
+
+
+def tracked(root):
+    """Returns the files under version control that exist, relative to the root."""
+    listing = subprocess.run(["git", "-C", root, "ls-files", "-z"], check=True, capture_output=True, text=True).stdout
+    return [path for name in listing.split("\0") if name and (path := pathlib.Path(name)) and (root / path).is_file()]
+
+
+def code_lines(text):
+    """Counts lines that are neither blank nor comment."""
+    return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith("//"))
+
+
+def check_files(root, files):
+    """Yields findings about single files."""
+    for path in files:
+        if path.suffix not in (".rs", ".s", ".ld", ".sh", ".py", ".toml", ".md", "") or path.name in ("LICENSE-APACHE", "Cargo.lock"):
+            continue
+        text = (root / path).read_text(encoding="utf-8")
+        head = "\n".join(text.splitlines()[:3])
+        script = text.startswith("#!")
+        if (path.suffix in (".rs", ".s", ".ld", ".sh", ".py") or script) and SPDX not in head:
+            yield f"{path}: no SPDX line at its head"
+        if path.suffix == ".rs" and "\n//! " not in f"\n{text}":
+            yield f"{path}: no //! line that says what the file is for"
+        if path.suffix in (".rs", ".s", ".py", ".sh") and len(text.splitlines()) > LINES_MAX:
+            yield f"{path}: {len(text.splitlines())} lines; {LINES_MAX} is the limit"
+        for number, line in enumerate(text.splitlines(), 1):
+            if PLACEHOLDERS.search(line):
+                yield f"{path}:{number}: placeholder: {line.strip()}"
+
+
+def check_crates(root):
+    """Yields findings about whole crates."""
+    for name in SAFE:
+        entry = root / "src" / name / "lib.rs"
+        text = entry.read_text(encoding="utf-8")
+        if "#![forbid(unsafe_code)]" not in text:
+            yield f"{entry.relative_to(root)}: no #![forbid(unsafe_code)]"
+    for name in PORTABLE:
+        for path in sorted((root / "src" / name).rglob("*.rs")):
+            if re.search(r"cfg!?\(.*\b(target_os|target_arch)\b", path.read_text(encoding="utf-8")):
+                yield f"{path.relative_to(root)}: a portable crate asks for its target"
+    for board in sorted((root / "boards").iterdir()):
+        lines = sum(code_lines(path.read_text(encoding="utf-8")) for path in board.rglob("*.rs"))
+        if lines > BOARD_LINES_MAX:
+            yield f"{board.relative_to(root)}: {lines} lines of code; a board stays under {BOARD_LINES_MAX + 1}"
+
+
+def check_folder_map(root, files):
+    """Yields folders that the README's map lacks, and entries of the map that do not exist."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    match = re.search(r"^## Folder map\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
+    if not match:
+        yield "README.md: no section 'Folder map'"
+        return
+    named = set(re.findall(r"^\| `([^`]+)` \|", match[1], re.MULTILINE))
+    for name in sorted(named):
+        if not (root / name).exists():
+            yield f"README.md: the folder map names {name}, which does not exist"
+    present = {path.parts[0] for path in files if len(path.parts) > 1}
+    present |= {"/".join(path.parts[:2]) for path in files if path.parts[0] in ("src", "boards") and len(path.parts) > 2}
+    present -= {"src", "boards", ".cargo"}
+    for name in sorted(present - named):
+        yield f"README.md: the folder map lacks {name}"
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    files = tracked(root)
+    findings = [*check_files(root, files), *check_crates(root), *check_folder_map(root, files)]
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
