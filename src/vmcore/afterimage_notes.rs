@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The payloads of the notes named `AFTERIMAGE`: what a core file cannot say otherwise.
+//!
+//! All little-endian and of fixed layout; docs/architecture.md lists the types. Every payload starts with a version.
+//! Reason and kernel are single structures; the others are a [`list`] of entries of one size, with a CRC-32C. The
+//! capture kernel uses them as hints for order, never for bounds.
+
+mod gaps;
+mod kernel;
+pub mod list;
+mod reason;
+mod regions;
+mod stop;
+mod sysregs;
+mod threads;
+mod timings;
+
+pub use gaps::Gap;
+pub use kernel::KernelInfo;
+pub use list::{Entries, Entry, ListWriter};
+pub use reason::{CrashKind, Reason};
+pub use regions::{Region, RegionKind};
+pub use stop::{CpuStop, StopStatus};
+pub use sysregs::{SysReg, SysRegId, cpu_of, new_sysregs};
+pub use threads::Thread;
+pub use timings::{Phase, Timing};
+
+/// Note type of [`Reason`].
+pub const REASON: u32 = 1;
+/// Note type of a list of [`SysReg`], one note per CPU.
+pub const SYSREGS: u32 = 2;
+/// Note type of the crashed kernel's GNU build ID: the bare bytes.
+pub const BUILD_ID: u32 = 3;
+/// Note type of a list of [`CpuStop`].
+pub const STOP: u32 = 4;
+/// Note type of a list of [`Gap`].
+pub const GAPS: u32 = 5;
+/// Note type of a list of [`Thread`].
+pub const THREADS: u32 = 6;
+/// Note type of a list of [`Timing`]; the list's argument is the counter's frequency in Hz.
+pub const TIMINGS: u32 = 7;
+/// Note type of a list of [`Region`].
+pub const REGIONS: u32 = 8;
+/// Note type of [`KernelInfo`].
+pub const KERNEL: u32 = 9;
+
+/// The version that these layouts have.
+pub const VERSION: u32 = 1;
+
+/// Longest build ID believed, in bytes; the GNU linker's are 20.
+pub const BUILD_ID_MAX: usize = 32;
+
+/// Bytes of a name field; shorter names end in NULs.
+pub const NAME_LEN: usize = 16;
+
+/// Returns `name` cut to a name field, at a character's border.
+#[must_use]
+pub fn name_field(name: &str) -> [u8; NAME_LEN] {
+    let mut field = [0; NAME_LEN];
+    let mut len = name.len().min(NAME_LEN);
+    while !name.is_char_boundary(len) {
+        len = len.saturating_sub(1);
+    }
+    for (to, from) in field.iter_mut().zip(name.as_bytes().iter().take(len)) {
+        *to = *from;
+    }
+    field
+}
+
+/// Returns the text of a name field: up to its first NUL, as far as it is UTF-8.
+#[must_use]
+pub fn name_text(field: &[u8; NAME_LEN]) -> &str {
+    let text = field.split(|&byte| byte == 0).next().unwrap_or_default();
+    valid_prefix(text)
+}
+
+/// Returns as much of `bytes` as is UTF-8.
+fn valid_prefix(bytes: &[u8]) -> &str {
+    match core::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => bytes
+            .get(..error.valid_up_to())
+            .and_then(|valid| core::str::from_utf8(valid).ok())
+            .unwrap_or_default(),
+    }
+}
+
+/// Makes an enumeration with fixed numbers that keeps numbers it does not know.
+macro_rules! coded_enum {
+    (
+        $(#[$meta:meta])*
+        $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal, $text:literal;)+ }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)+
+            /// A number that this version has no word for.
+            Other(u32),
+        }
+
+        impl $name {
+            /// Returns the number in notes.
+            #[must_use]
+            pub const fn code(self) -> u32 {
+                match self {
+                    $(Self::$variant => $code,)+
+                    Self::Other(code) => code,
+                }
+            }
+
+            /// Returns the value with this number.
+            #[must_use]
+            pub const fn from_code(code: u32) -> Self {
+                match code {
+                    $($code => Self::$variant,)+
+                    other => Self::Other(other),
+                }
+            }
+
+            /// Returns the word for people and for `--json`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                    Self::Other(_) => "unknown",
+                }
+            }
+        }
+    };
+}
+pub(crate) use coded_enum;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_longer_than_field_is_cut_at_a_character() {
+        assert_eq!(
+            name_text(&name_field("123456789012345é")),
+            "123456789012345"
+        );
+        assert_eq!(name_text(&name_field("net")), "net");
+    }
+
+    #[test]
+    fn name_field_with_bad_utf8_ends_before_it() {
+        let mut field = name_field("ab");
+        field[2] = 0xff;
+        assert_eq!(name_text(&field), "ab");
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which pages a dump holds, by makedumpfile's levels.
+
+/// A dump level: the sum of the bits of makedumpfile's `-d`, each leaving out a kind of page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DumpLevel(pub u32);
+
+impl DumpLevel {
+    /// Bit 1: pages of zeros. They are holes in the file at every level, and never travel.
+    pub const ZERO: u32 = 1;
+    /// Bits 2 and 4 are makedumpfile's page caches of a Linux kernel; a kernel without one has no such pages.
+    pub const CACHES: u32 = 2 | 4;
+    /// Bit 8: pages that the program marked as its own data.
+    pub const APP_DATA: u32 = 8;
+    /// Bit 16: pages that the allocator holds as free.
+    pub const FREE: u32 = 16;
+    /// All bits that makedumpfile knows.
+    pub const ALL: u32 = 31;
+
+    /// Tells whether marked data of the program is left out.
+    #[must_use]
+    pub const fn leaves_out_app_data(self) -> bool {
+        self.0 & Self::APP_DATA != 0
+    }
+
+    /// Tells whether free pages are left out.
+    #[must_use]
+    pub const fn leaves_out_free(self) -> bool {
+        self.0 & Self::FREE != 0
+    }
+
+    /// Tells whether bits are set that makedumpfile does not know.
+    #[must_use]
+    pub const fn has_unknown_bits(self) -> bool {
+        self.0 & !Self::ALL != 0
+    }
+}
+
+impl Default for DumpLevel {
+    /// Returns 17: without zero pages and free pages.
+    fn default() -> Self {
+        Self(Self::ZERO | Self::FREE)
+    }
+}
+
+/// What became of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PageClass {
+    /// It is in the dump.
+    Data,
+    /// It holds zeros only.
+    Zero,
+    /// The allocator held it as free, and it was left out.
+    Free,
+    /// The program marked it as its own data, and it was left out.
+    AppData,
+    /// The program marked it as secret: never in a dump.
+    Secret,
+    /// Reading it failed.
+    Unreadable,
+    /// It was sent, or should have been, but did not arrive whole.
+    Lost,
+}
+
+impl PageClass {
+    /// How many classes there are; codes are below this.
+    pub const COUNT: usize = 7;
+
+    /// Returns the class's number in notes and on the wire.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Data => 0,
+            Self::Zero => 1,
+            Self::Free => 2,
+            Self::AppData => 3,
+            Self::Secret => 4,
+            Self::Unreadable => 5,
+            Self::Lost => 6,
+        }
+    }
+
+    /// Returns the class with this number.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Data),
+            1 => Some(Self::Zero),
+            2 => Some(Self::Free),
+            3 => Some(Self::AppData),
+            4 => Some(Self::Secret),
+            5 => Some(Self::Unreadable),
+            6 => Some(Self::Lost),
+            _ => None,
+        }
+    }
+
+    /// Returns the word for people and for `--json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Zero => "zero",
+            Self::Free => "free",
+            Self::AppData => "app-data",
+            Self::Secret => "secret",
+            Self::Unreadable => "unreadable",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Tells whether the page's contents are known: it is in the dump or is zero.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        matches!(self, Self::Data | Self::Zero)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_level_is_seventeen() {
+        assert_eq!(DumpLevel::default().0, 17);
+    }
+
+    #[test]
+    fn level_zero_leaves_nothing_out() {
+        assert!(!DumpLevel(0).leaves_out_free());
+        assert!(!DumpLevel(0).leaves_out_app_data());
+    }
+
+    #[test]
+    fn level_with_bit_five_is_unknown() {
+        assert!(DumpLevel(32).has_unknown_bits());
+        assert!(!DumpLevel(31).has_unknown_bits());
+    }
+
+    #[test]
+    fn class_codes_are_dense_and_round_trip() {
+        let back: std::vec::Vec<u8> = (0..=u8::MAX)
+            .filter_map(PageClass::from_code)
+            .map(PageClass::code)
+            .collect();
+        assert_eq!(back, (0..7).collect::<std::vec::Vec<u8>>());
+    }
+}
