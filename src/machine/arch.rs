@@ -108,6 +108,11 @@ pub fn mpidr_affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
 }
 
+/// Physical address size of this CPU (ID_AA64MMFR0_EL1.PARange), at most 48 bits, as TCR.IPS and VTCR.PS take it.
+pub(crate) fn physical_address_range() -> u64 {
+    (read_register!("id_aa64mmfr0_el1") & 0xf).min(5)
+}
+
 /// Whether this CPU's GIC CPU interface is system registers (ID_AA64PFR0_EL1.GIC).
 pub fn has_gic_registers() -> bool {
     read_register!("id_aa64pfr0_el1") >> 24 & 0xf != 0

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Entry of both kernels: the Image header, the way down to EL1, MMU on, first Rust function.
 //!
-//! Documentation/arch/arm64/booting.rst is the contract; the assembly stands in boot.s.
+//! Documentation/arch/arm64/booting.rst is the contract; the assembly stands in boot.s, el2.s
+//! and stub.s, which share one set of constants.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use crate::layout;
+use crate::{layout, region};
 
 /// What the boot loader and the CPU told us before Rust ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,9 @@ const BLOCK_NORMAL_RWX: u64 = 1 << 54 | 1 << 10 | 3 << 8 | 1;
 const BLOCK_NORMAL_RX: u64 = BLOCK_NORMAL_RWX | 1 << 7;
 
 global_asm!(
+    include_str!("el2.s"),
     include_str!("boot.s"),
+    include_str!("stub.s"),
     IMAGE_FLAGS = const 0b1010_u64,
     STACK_UNIT = const layout::STACK_UNIT,
     CRASH_STACK = const layout::CRASH_STACK,
@@ -70,6 +73,25 @@ global_asm!(
     BLOCK_NORMAL_RWX = const BLOCK_NORMAL_RWX,
     BLOCK_NORMAL_RX = const BLOCK_NORMAL_RX,
     MONITOR_SET_GROUPS = const MONITOR_SET_GROUPS,
+    STUB_INSTALL = const region::STUB_INSTALL,
+    STUB_OPEN = const region::STUB_OPEN,
+    STUB_JUMP = const region::STUB_JUMP,
+    STUB_STATE = const region::STUB_STATE,
+    STATE_CONFIG = const region::STATE_CONFIG,
+    HCR_EL2_STUB = const region::HCR_EL2_STUB,
+    CONFIG_LAST_HPFAR = const offset_of!(region::StubConfig, last_hpfar),
+    CONFIG_LAST_FAR = const offset_of!(region::StubConfig, last_far),
+    CONFIG_FAULTS = const offset_of!(region::StubConfig, faults),
+    CONFIG_VTTBR = const offset_of!(region::StubConfig, vttbr),
+    CONFIG_VTCR = const offset_of!(region::StubConfig, vtcr),
+    CONFIG_GICC = const offset_of!(region::StubConfig, gicc),
+    CONFIG_STOP_INTID = const offset_of!(region::StubConfig, stop_intid),
+    CONFIG_STOP_FRAMES = const offset_of!(region::StubConfig, stop_frames),
+    STOP_FRAME_SIZE = const region::STOP_FRAME_SIZE,
+    STOP_FRAME_STATUS = const offset_of!(region::StopFrame, status),
+    STOPPED_AT_EL2 = const region::STOPPED_AT_EL2,
+    PSCI_CPU_ON = const 0xc400_0003_u32,
+    PSCI_CPU_OFF = const 0x8400_0002_u32,
     primary_rust = sym primary_rust,
     secondary_rust = sym crate::smp::secondary_rust,
 );

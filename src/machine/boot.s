@@ -162,47 +162,11 @@ from_el2:
         mov     x0, #{HCR_EL2_RW}
         msr     hcr_el2, x0
         isb
-        ldr     x0, ={SCTLR_EL2_OFF}
-        msr     sctlr_el2, x0
-        isb
-        mov     x0, #3                          // EL1 may read the counters and use the physical timer
-        msr     cnthctl_el2, x0
-        msr     cntvoff_el2, xzr
-        msr     cnthp_ctl_el2, xzr
-        mov     x0, #{CPTR_EL2_NO_TRAPS}
-        msr     cptr_el2, x0
-        msr     hstr_el2, xzr
+        el2_setup
         msr     vttbr_el2, xzr
-        mrs     x0, midr_el1
-        msr     vpidr_el2, x0
-        mrs     x0, mpidr_el1
-        msr     vmpidr_el2, x0
-        // MDCR_EL2: no traps; all counters belong to EL1.
-        mov     x1, xzr
-        mrs     x0, id_aa64dfr0_el1
-        ubfx    x0, x0, #8, #4                  // PMUVer
-        cbz     x0, 3f
-        cmp     x0, #0xf
-        b.eq    3f
-        mrs     x1, pmcr_el0
-        ubfx    x1, x1, #11, #5
-3:      msr     mdcr_el2, x1
-        mrs     x0, id_aa64pfr0_el1
-        ubfx    x0, x0, #24, #4
-        cbz     x0, 4f
-        mrs     x0, S3_4_C12_C9_5               // ICC_SRE_EL2: system registers on, EL1 may use them
-        mov     x1, #9
-        orr     x0, x0, x1
-        msr     S3_4_C12_C9_5, x0
-        isb
-        msr     S3_4_C12_C11_0, xzr             // ICH_HCR_EL2: no virtual interface
-        mov     x0, #0xff
-        msr     S3_0_C4_C6_0, x0                // ICC_PMR_EL1: once FMO is set, EL1 only reaches a virtual one
-4:      adr     x0, early_el2_vectors
+        adr     x0, early_el2_vectors
         msr     vbar_el2, x0
         msr     sp_el1, xzr
-        ldr     x0, ={SCTLR_EL1_OFF}
-        msr     sctlr_el1, x0
         mov     x0, #{SPSR_EL1H}
         msr     spsr_el2, x0
         adr     x0, at_el1
@@ -340,14 +304,41 @@ switch_ttbr1:
         ret
 
 // ---------------------------------------------------------------------------------------------------------------------
-// EL2 before the stub is installed, and in the capture kernel: nothing should arrive here.
+// EL2 until the stub is installed, and in the capture kernel: one service for EL1, STUB_INSTALL.
+// x0 = function, x1 = vectors, x2 = stage-2 root, x3 = SP_EL2, x4 = VTCR_EL2; all physical. Returns x0 = 0, or -1 for anything else.
 .balign 2048
 early_el2_vectors:
-.rept 16
+.rept 8
         .balign 128
 1:      wfe
         b       1b
 .endr
+        .balign 128
+        b       early_el2_call
+.rept 7
+        .balign 128
+1:      wfe
+        b       1b
+.endr
+        .balign 128
+early_el2_call:
+        ldr     x9, ={STUB_INSTALL}
+        cmp     x0, x9
+        b.ne    1f
+        msr     vbar_el2, x1
+        msr     vttbr_el2, x2
+        msr     vtcr_el2, x4
+        mov     sp, x3
+        isb
+        ldr     x9, ={HCR_EL2_STUB}
+        msr     hcr_el2, x9
+        tlbi    alle1
+        dsb     sy
+        isb
+        mov     x0, xzr
+        eret
+1:      mov     x0, #-1
+        eret
 
 // ---------------------------------------------------------------------------------------------------------------------
 // EL3 (an ELF boot under secure=on, no firmware): one service, SMC from below with x0 = MONITOR_SET_GROUPS,

@@ -13,13 +13,19 @@ pub mod boot;
 pub mod console;
 #[cfg(target_os = "none")]
 pub mod exceptions;
+#[cfg(target_os = "none")]
+pub mod gic;
 pub mod layout;
+#[cfg(target_os = "none")]
+mod mmio;
 pub mod mmu;
 #[cfg(target_os = "none")]
 pub mod percpu;
 pub mod pl011;
 #[cfg(target_os = "none")]
 pub mod psci;
+#[cfg(target_os = "none")]
+pub mod region;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]

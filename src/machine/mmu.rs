@@ -24,7 +24,7 @@ pub enum Access {
 
 impl Access {
     /// Descriptor bits without address and type.
-    const fn attributes(self) -> u64 {
+    pub(crate) const fn attributes(self) -> u64 {
         const AF: u64 = 1 << 10;
         const INNER_SHAREABLE: u64 = 3 << 8;
         const READ_ONLY: u64 = 1 << 7;

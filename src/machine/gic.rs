@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Interrupt controller: GICv2 and GICv3 through `arm-gic`, and what a crash needs beside it.
+//!
+//! Kernel interrupts are Group 1, taken as IRQ. The stop request is a Group-0 SGI, taken as FIQ, at EL2 when there is a
+//! stub (decision 5). Whether Group 0 is ours is probed; where firmware owns it the stop request is a Group-1 SGI.
+//! Sources: Arm IHI 0048 (GICv2), IHI 0069 (GICv3). What a crash does takes no lock and waits for nothing.
+
+use core::arch::asm;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arm_gic::gicv2::GicV2;
+use arm_gic::gicv3::{GicCpuInterface, GicV3, Group, SecureIntGroup};
+use arm_gic::{IntId, InterruptGroup, Trigger, UniqueMmioPointer};
+
+use crate::arch;
+use crate::layout::MAX_CPUS;
+use crate::mmio::Block;
+use crate::mmu::{AddressSpace, MapError};
+
+/// Interrupt id of the stop request, an SGI.
+pub const STOP_INTID: u32 = 7;
+
+const DISTRIBUTOR_LEN: u64 = 0x1_0000;
+const REDISTRIBUTOR_LEN: u64 = 0x2_0000;
+const CPU_INTERFACE_LEN: u64 = 0x1000;
+
+const GICD_CTLR: u64 = 0;
+const GICD_TYPER: u64 = 4;
+const GICD_IGROUPR: u64 = 0x80;
+const GICD_ICENABLER: u64 = 0x180;
+const GICD_ICPENDR: u64 = 0x280;
+const GICD_ICACTIVER: u64 = 0x380;
+const GICD_ITARGETSR: u64 = 0x800;
+const GICD_SGIR: u64 = 0xf00;
+const GICC_CTLR: u64 = 0;
+const GICC_PMR: u64 = 4;
+const GICC_IAR: u64 = 0xc;
+const GICC_EOIR: u64 = 0x10;
+const GICC_AIAR: u64 = 0x20;
+const GICC_AEOIR: u64 = 0x24;
+const GICC_APR0: u64 = 0xd0;
+const GICC_NSAPR0: u64 = 0xe0;
+/// The SGI and PPI frame of a redistributor lies behind its control frame.
+const GICR_SGI_FRAME: u64 = 0x1_0000;
+const GICR_TYPER_HIGH: u64 = 0xc;
+
+/// Where the interrupt controller's registers are (physical).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// GICv2: distributor, CPU interface.
+    V2 {
+        /// Distributor.
+        distributor: u64,
+        /// CPU interface.
+        cpu_interface: u64,
+    },
+    /// GICv3 or 4: distributor, first redistributor of a contiguous run.
+    V3 {
+        /// Distributor.
+        distributor: u64,
+        /// First redistributor.
+        redistributor: u64,
+        /// Bytes of redistributors.
+        redistributor_len: u64,
+    },
+}
+
+/// Why the interrupt controller could not be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Its registers could not be mapped.
+    Map(MapError),
+    /// No redistributor names this CPU.
+    NoRedistributor {
+        /// The CPU's affinity.
+        mpidr: u64,
+    },
+    /// `arm-gic` refused.
+    Driver,
+    /// An interrupt id that does not exist.
+    InterruptId(u32),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Map(error) => write!(f, "interrupt controller: {error}"),
+            Self::NoRedistributor { mpidr } => write!(f, "no GIC redistributor for CPU {mpidr:#x}"),
+            Self::Driver => f.write_str("the GIC driver refused its registers"),
+            Self::InterruptId(id) => write!(f, "interrupt {id} does not exist"),
+        }
+    }
+}
+
+/// Virtual addresses, 0 when absent. Written once by `map`.
+static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
+static CPU_INTERFACE: AtomicU64 = AtomicU64::new(0);
+static CPU_INTERFACE_PHYSICAL: AtomicU64 = AtomicU64::new(0);
+static REDISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
+static REDISTRIBUTOR_SPAN: AtomicU64 = AtomicU64::new(0);
+static OWN_REDISTRIBUTOR: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+static OWNS_GROUP0: AtomicBool = AtomicBool::new(false);
+
+fn block(address: &AtomicU64, len: u64) -> Option<Block> {
+    let base = address.load(Ordering::Acquire);
+    // SAFETY: only `map` and `find_redistributor` store here, addresses that `map_device` mapped for good.
+    (base != 0).then(|| unsafe { Block::new(base, len) })
+}
+
+fn distributor() -> Option<Block> {
+    block(&DISTRIBUTOR, DISTRIBUTOR_LEN)
+}
+
+fn cpu_interface() -> Option<Block> {
+    block(&CPU_INTERFACE, CPU_INTERFACE_LEN)
+}
+
+/// Physical address of the GICv2 CPU interface, 0 for GICv3.
+pub(crate) fn cpu_interface_physical() -> u64 {
+    CPU_INTERFACE_PHYSICAL.load(Ordering::Acquire)
+}
+
+/// Whether the stop request can be a Group-0 SGI; known after [`init`].
+pub fn owns_group0() -> bool {
+    OWNS_GROUP0.load(Ordering::Acquire)
+}
+
+/// Maps the registers.
+///
+/// # Errors
+/// The page tables are used up or an address cannot be mapped.
+pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
+    match location {
+        Location::V2 { distributor, cpu_interface } => {
+            let distributor = space.map_device(distributor, DISTRIBUTOR_LEN / 16).map_err(Error::Map)?;
+            let interface = space.map_device(cpu_interface, CPU_INTERFACE_LEN).map_err(Error::Map)?;
+            CPU_INTERFACE_PHYSICAL.store(cpu_interface, Ordering::Release);
+            CPU_INTERFACE.store(interface, Ordering::Release);
+            DISTRIBUTOR.store(distributor, Ordering::Release);
+        }
+        Location::V3 { distributor, redistributor, redistributor_len } => {
+            let span = redistributor_len.min(REDISTRIBUTOR_LEN * MAX_CPUS as u64);
+            let distributor = space.map_device(distributor, DISTRIBUTOR_LEN).map_err(Error::Map)?;
+            let first = space.map_device(redistributor, span).map_err(Error::Map)?;
+            REDISTRIBUTOR.store(first, Ordering::Release);
+            REDISTRIBUTOR_SPAN.store(span, Ordering::Release);
+            DISTRIBUTOR.store(distributor, Ordering::Release);
+        }
+    }
+    Ok(())
+}
+
+/// Sets the distributor up, and probes who owns Group 0. On the first CPU, before [`init_cpu`].
+///
+/// # Errors
+/// No redistributor for this CPU, or what the driver refused.
+pub fn init() -> Result<(), Error> {
+    let Some(distributor) = distributor() else { return Ok(()) };
+    if cpu_interface().is_some() {
+        distributor.write(GICD_CTLR, 0);
+        for word in 0..=lines(distributor) {
+            distributor.write(GICD_IGROUPR + 4 * word, u32::MAX);
+        }
+        probe_group0(distributor, GICD_IGROUPR);
+        distributor.write(GICD_CTLR, if owns_group0() { 3 } else { 1 });
+    } else {
+        let own = find_redistributor()?;
+        with_v3(|gic, cpu| {
+            gic.setup(cpu);
+            Ok(())
+        })?;
+        probe_group0(own, GICR_SGI_FRAME + GICD_IGROUPR);
+        with_v3(|gic, _| {
+            if owns_group0() {
+                gic.gicd_set_control(arm_gic::gicv3::registers::GicdCtlr::EnableGrp0);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Sets this CPU's interface up.
+///
+/// # Errors
+/// No redistributor for this CPU, or what the driver refused.
+pub fn init_cpu() -> Result<(), Error> {
+    let Some(distributor) = distributor() else { return Ok(()) };
+    if let Some(interface) = cpu_interface() {
+        // SGIs and PPIs are banked: each CPU sets its own groups and priorities.
+        distributor.write(GICD_IGROUPR, if owns_group0() { !(1 << STOP_INTID) } else { u32::MAX });
+        with_v2(|gic| {
+            gic.set_interrupt_priority(IntId::sgi(STOP_INTID), 0);
+            gic.enable_interrupt(IntId::sgi(STOP_INTID), true).map_err(|_| Error::Driver)
+        })?;
+        interface.write(GICC_PMR, 0xff);
+        // EnableGrp0, EnableGrp1, FIQEn; seen from the non-secure side bit 0 is EnableGrp1.
+        interface.write(GICC_CTLR, if owns_group0() { 0b1011 } else { 1 });
+    } else {
+        find_redistributor()?;
+        with_v3(|gic, cpu| {
+            gic.init_cpu(cpu);
+            let group = if owns_group0() { Group::Secure(SecureIntGroup::Group0) } else { Group::Group1NS };
+            gic.set_group(IntId::sgi(STOP_INTID), Some(cpu), group).map_err(|_| Error::Driver)?;
+            gic.set_interrupt_priority(IntId::sgi(STOP_INTID), Some(cpu), 0).map_err(|_| Error::Driver)?;
+            gic.enable_interrupt(IntId::sgi(STOP_INTID), Some(cpu), true).map_err(|_| Error::Driver)
+        })?;
+        GicCpuInterface::set_priority_mask(0xff);
+        GicCpuInterface::enable_group1(true);
+        if owns_group0() {
+            if crate::region::has_stub() {
+                crate::region::enable_group0_at_el2();
+            } else {
+                GicCpuInterface::enable_group0(true);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Enables an interrupt (Group 1) on this CPU, or a shared one towards this CPU.
+///
+/// # Errors
+/// The id does not exist, or the driver refused.
+pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
+    let id = interrupt_id(intid)?;
+    let trigger = if is_edge { Trigger::Edge } else { Trigger::Level };
+    if let (Some(distributor), Some(_)) = (distributor(), cpu_interface()) {
+        with_v2(|gic| {
+            gic.set_group(id, InterruptGroup::Group1);
+            gic.set_interrupt_priority(id, 0x80);
+            Ok(())
+        })?;
+        if intid >= 32 {
+            // The CPU's own mask stands in the banked targets of its SGIs (IHI 0048, 4.3.12).
+            let own = distributor.read(GICD_ITARGETSR) & 0xff;
+            let word = GICD_ITARGETSR + u64::from(intid & !3);
+            let shift = 8 * (intid & 3);
+            distributor.write(word, distributor.read(word) & !(0xff << shift) | own << shift);
+            with_v2(|gic| {
+                gic.set_trigger(id, trigger);
+                Ok(())
+            })?;
+        }
+        with_v2(|gic| gic.enable_interrupt(id, true).map_err(|_| Error::Driver))
+    } else {
+        with_v3(|gic, cpu| {
+            gic.set_group(id, Some(cpu), Group::Group1NS).map_err(|_| Error::Driver)?;
+            gic.set_interrupt_priority(id, Some(cpu), 0x80).map_err(|_| Error::Driver)?;
+            gic.set_trigger(id, Some(cpu), trigger).map_err(|_| Error::Driver)?;
+            gic.enable_interrupt(id, Some(cpu), true).map_err(|_| Error::Driver)
+        })
+    }
+}
+
+/// Takes the next Group-1 interrupt; `None` when it was spurious.
+pub fn acknowledge() -> Option<u32> {
+    let id = match cpu_interface() {
+        Some(interface) => interface.read(if owns_group0() { GICC_AIAR } else { GICC_IAR }) & 0x3ff,
+        None => u32::from(GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)?),
+    };
+    (id < 1020).then_some(id)
+}
+
+/// Ends a Group-1 interrupt.
+pub fn end(intid: u32) {
+    match cpu_interface() {
+        Some(interface) => interface.write(if owns_group0() { GICC_AEOIR } else { GICC_EOIR }, intid),
+        None => {
+            if let Ok(id) = interrupt_id(intid) {
+                GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
+            }
+        }
+    }
+}
+
+/// Takes and ends a Group-0 interrupt, at EL1. Returns its id.
+pub fn take_group0() -> Option<u32> {
+    let id = match cpu_interface() {
+        Some(interface) => {
+            let id = interface.read(GICC_IAR);
+            interface.write(GICC_EOIR, id);
+            id & 0x3ff
+        }
+        None => {
+            let id = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group0)?;
+            GicCpuInterface::end_interrupt(id, InterruptGroup::Group0);
+            u32::from(id)
+        }
+    };
+    (id < 1020).then_some(id)
+}
+
+/// Asks all other CPUs to stop.
+pub fn send_stop() {
+    let Some(distributor) = distributor() else { return };
+    if cpu_interface().is_some() {
+        // All but self; NSATT chooses the group where the GIC has both (IHI 0048, 4.3.15).
+        let group1 = u32::from(!owns_group0()) << 15;
+        distributor.write(GICD_SGIR, 1 << 24 | group1 | STOP_INTID);
+    } else {
+        // IRM: all but self (IHI 0069, 12.2.14 and 12.2.20). Under the stub these writes trap and are done there.
+        let value = 1_u64 << 40 | u64::from(STOP_INTID) << 24;
+        if owns_group0() {
+            // SAFETY: sends an interrupt, touches no memory; the barrier makes what was written before visible first.
+            unsafe { asm!("dsb ishst", "msr S3_0_C12_C11_7, {}", "isb", in(reg) value, options(nostack)) };
+        } else {
+            // SAFETY: as above.
+            unsafe { asm!("dsb ishst", "msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack)) };
+        }
+    }
+}
+
+/// Clears, masks and disables everything, on all CPUs that were started: nothing active or pending is left to the next
+/// kernel (E17). In the crash path: no lock, no wait.
+pub fn quiesce() {
+    let Some(distributor) = distributor() else { return };
+    let first = u64::from(cpu_interface().is_none());
+    for word in first..=lines(distributor) {
+        quiesce_word(distributor, 0, word);
+    }
+    if let Some(interface) = cpu_interface() {
+        distributor.write(GICD_CTLR, 0);
+        interface.write(GICC_APR0, 0);
+        interface.write(GICC_NSAPR0, 0);
+        interface.write(GICC_CTLR, 0);
+    } else {
+        for own in &OWN_REDISTRIBUTOR {
+            if let Some(redistributor) = block(own, REDISTRIBUTOR_LEN) {
+                quiesce_word(redistributor, GICR_SGI_FRAME, 0);
+            }
+        }
+        distributor.write(GICD_CTLR, distributor.read(GICD_CTLR) & !0b111);
+        // SAFETY: clears this CPU's active priorities (ICC_AP1R0, ICC_AP0R0) and its group enables; no memory effect.
+        unsafe {
+            asm!("msr S3_0_C12_C9_0, xzr", "msr S3_0_C12_C8_4, xzr", "msr S3_0_C12_C12_7, xzr",
+                "msr S3_0_C12_C12_6, xzr", "isb", options(nostack));
+        }
+    }
+}
+
+fn quiesce_word(registers: Block, frame: u64, word: u64) {
+    for register in [GICD_ICENABLER, GICD_ICACTIVER, GICD_ICPENDR] {
+        registers.write(frame + register + 4 * word, u32::MAX);
+    }
+}
+
+/// Number of the last word of 32 interrupts (GICD_TYPER.ITLinesNumber).
+fn lines(distributor: Block) -> u64 {
+    u64::from(distributor.read(GICD_TYPER) & 0x1f)
+}
+
+/// Group 0 is ours when IGROUPR can be written and read back.
+fn probe_group0(registers: Block, register: u64) {
+    let pattern = !(1 << STOP_INTID);
+    registers.write(register, pattern);
+    OWNS_GROUP0.store(registers.read(register) == pattern, Ordering::Release);
+}
+
+/// Finds the redistributor whose affinity is this CPU's.
+fn find_redistributor() -> Result<Block, Error> {
+    let mpidr = arch::mpidr_affinity();
+    let affinity = ((mpidr >> 32 & 0xff) << 24 | (mpidr & 0xff_ffff)) as u32;
+    let no_redistributor = Error::NoRedistributor { mpidr };
+    let span = REDISTRIBUTOR_SPAN.load(Ordering::Acquire);
+    let all = block(&REDISTRIBUTOR, span).ok_or(no_redistributor)?;
+    let found = (0..span / REDISTRIBUTOR_LEN).find(|index| {
+        all.read(index * REDISTRIBUTOR_LEN + GICR_TYPER_HIGH) == affinity
+    });
+    let index = found.ok_or(no_redistributor)?;
+    let slot = crate::percpu::current_slot();
+    let own = OWN_REDISTRIBUTOR.get(slot).ok_or(no_redistributor)?;
+    own.store(all.base() + index * REDISTRIBUTOR_LEN, Ordering::Release);
+    block(own, REDISTRIBUTOR_LEN).ok_or(no_redistributor)
+}
+
+fn interrupt_id(intid: u32) -> Result<IntId, Error> {
+    match intid {
+        0..16 => Ok(IntId::sgi(intid)),
+        16..32 => Ok(IntId::ppi(intid - 16)),
+        32..1020 => Ok(IntId::spi(intid - 32)),
+        _ => Err(Error::InterruptId(intid)),
+    }
+}
+
+/// Configuration goes through the driver crate, one CPU at a time.
+static CONFIGURING: spin::Mutex<()> = spin::Mutex::new(());
+
+fn with_v2<T>(body: impl FnOnce(&mut GicV2<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let _guard = CONFIGURING.lock();
+    let (distributor, interface) = (distributor().ok_or(Error::Driver)?, cpu_interface().ok_or(Error::Driver)?);
+    // SAFETY: both blocks are mapped as devices; under the lock there is one driver.
+    let mut gic = unsafe { GicV2::new(distributor.base() as *mut _, interface.base() as *mut _) };
+    body(&mut gic)
+}
+
+fn with_v3<T>(body: impl FnOnce(&mut GicV3<'_>, usize) -> Result<T, Error>) -> Result<T, Error> {
+    let _guard = CONFIGURING.lock();
+    let own = block(OWN_REDISTRIBUTOR.get(crate::percpu::current_slot()).ok_or(Error::Driver)?, REDISTRIBUTOR_LEN);
+    let own = core::ptr::NonNull::new(own.ok_or(Error::Driver)?.base() as *mut _).ok_or(Error::Driver)?;
+    let distributor = core::ptr::NonNull::new(distributor().ok_or(Error::Driver)?.base() as *mut _);
+    // SAFETY: mapped as a device; under the lock there is one driver.
+    let distributor = unsafe { UniqueMmioPointer::new(distributor.ok_or(Error::Driver)?) };
+    // SAFETY: as above. The driver is told of one redistributor, this CPU's, so its index is 0.
+    let mut gic = unsafe { GicV3::new(distributor, own, 1) }.map_err(|_| Error::Driver)?;
+    body(&mut gic, 0)
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// The EL2 stub and the way out of the crashed kernel. Both are copied into the crash region when it is set up, run there with
+// the MMU off (the stub) or from an identity map (the trampoline), and are position independent. Addresses within the copy
+// are found relative to the code page: STATE_CONFIG bytes after stub_vectors lies what the kernel configured (region.rs,
+// StubConfig), STUB_STATE bytes after it one slot of 256 bytes per CPU: SP_EL2 starts at the slot's end; +0: entry, +8:
+// context of a CPU being started.
+//
+// Hypervisor calls from EL1 (x0 = function, may clobber x0-x3):
+//   STUB_OPEN        stage 2 off on this CPU            STUB_CLOSE   stage 2 on again
+//   STUB_LAST_FAULT  x0 = IPA of the last refused access, x1 = its VA, x2 = how many
+//   STUB_JUMP        leave for x1 with x0 = x2 at EL2, everything of ours reset
+//   STUB_GROUP0      enables Group 0 interrupts on this CPU (EL1 reaches only the virtual register)
+
+.section .text.stub, "ax"
+.balign 4096
+.global stub_begin
+stub_begin:
+stub_vectors:
+.rept 8
+        .balign 128
+1:      wfe
+        b       1b
+.endr
+        .balign 128
+        b       stub_sync
+        .balign 128
+1:      wfe                                     // IRQ: IMO is 0, never routed here
+        b       1b
+        .balign 128
+        b       stub_fiq
+        .balign 128
+1:      wfe                                     // SError: AMO is 0, never routed here
+        b       1b
+.rept 4
+        .balign 128
+1:      wfe
+        b       1b
+.endr
+        .balign 128
+
+stub_sync:
+        stp     x2, x3, [sp, #-16]!
+        stp     x0, x1, [sp, #-16]!
+        mrs     x2, esr_el2
+        lsr     x3, x2, #26
+        cmp     x3, #0x16
+        b.eq    stub_hvc
+        cmp     x3, #0x17
+        b.eq    stub_smc
+        cmp     x3, #0x18
+        b.eq    stub_sysreg
+
+// A refused access (stage 2), or anything else that came here: reflected to EL1 as an external abort of the same address.
+stub_reflect:
+        adr     x3, stub_vectors
+        add     x3, x3, #{STATE_CONFIG}
+        mrs     x0, hpfar_el2
+        str     x0, [x3, #{CONFIG_LAST_HPFAR}]
+        mrs     x0, far_el2
+        msr     far_el1, x0
+        str     x0, [x3, #{CONFIG_LAST_FAR}]
+        ldr     x1, [x3, #{CONFIG_FAULTS}]
+        add     x1, x1, #1
+        str     x1, [x3, #{CONFIG_FAULTS}]
+        // ESR_EL1: EC from lower to current EL (0x24 -> 0x25, 0x20 -> 0x21), WnR kept, DFSC 0x10: synchronous external abort.
+        mov     x0, #0x40                       // WnR
+        and     x0, x2, x0
+        orr     x0, x0, #0x10
+        lsr     x1, x2, #26
+        orr     x1, x1, #1
+        orr     x0, x0, x1, lsl #26
+        orr     x0, x0, #(1 << 25)              // IL
+        msr     esr_el1, x0
+        mrs     x0, elr_el2
+        msr     elr_el1, x0
+        mrs     x1, spsr_el2
+        msr     spsr_el1, x1
+        mrs     x0, vbar_el1
+        tbz     x1, #0, 1f                      // interrupted on SP_EL0: first group of vectors
+        add     x0, x0, #0x200
+1:      msr     elr_el2, x0
+        mov     x0, #{SPSR_EL1H}
+        msr     spsr_el2, x0
+        ldp     x0, x1, [sp], #16
+        ldp     x2, x3, [sp], #16
+        eret
+
+stub_hvc:
+        ldp     x0, x1, [sp], #16
+        ldp     x2, x3, [sp], #16
+        ldr     x3, ={STUB_OPEN}
+        cmp     x0, x3
+        b.eq    stub_open
+        add     x3, x3, #1
+        cmp     x0, x3
+        b.eq    stub_close
+        add     x3, x3, #1
+        cmp     x0, x3
+        b.eq    stub_jump
+        add     x3, x3, #1
+        cmp     x0, x3
+        b.eq    stub_last_fault
+        add     x3, x3, #1
+        cmp     x0, x3
+        b.eq    stub_group0
+        mov     x0, #-1
+        eret
+
+stub_open:
+        mrs     x3, hcr_el2
+        bic     x3, x3, #1
+        b       1f
+stub_close:
+        mrs     x3, hcr_el2
+        orr     x3, x3, #1
+1:      msr     hcr_el2, x3
+        isb
+        tlbi    alle1
+        dsb     sy
+        isb
+        mov     x0, xzr
+        eret
+
+stub_group0:
+        mov     x0, #1
+        msr     S3_0_C12_C12_6, x0              // ICC_IGRPEN0_EL1
+        isb
+        mov     x0, xzr
+        eret
+
+stub_last_fault:
+        adr     x3, stub_vectors
+        add     x3, x3, #{STATE_CONFIG}
+        ldr     x0, [x3, #{CONFIG_LAST_HPFAR}]
+        ubfx    x0, x0, #4, #40
+        lsl     x0, x0, #12                     // IPA, page
+        ldr     x1, [x3, #{CONFIG_LAST_FAR}]
+        ldr     x2, [x3, #{CONFIG_FAULTS}]
+        mov     x3, xzr
+        eret
+
+// EL2 as the boot contract wants it, then the capture kernel. The MMU at EL1 is off already; EL2's never was on.
+stub_jump:
+        mov     x4, x1
+        mov     x5, x2
+        msr     hcr_el2, xzr
+        isb
+        msr     vttbr_el2, xzr
+        msr     vtcr_el2, xzr
+        mov     x0, #{CPTR_EL2_NO_TRAPS}
+        msr     cptr_el2, x0
+        msr     vbar_el2, xzr
+        tlbi    alle1
+        tlbi    alle2
+        ic      iallu
+        dsb     sy
+        isb
+        mov     x0, x5
+        mov     x1, xzr
+        mov     x2, xzr
+        mov     x3, xzr
+        br      x4
+
+// A trapped SMC (HCR_EL2.TSC). CPU_ON is redirected so that the new CPU starts in the stub; all else goes on as it is.
+stub_smc:
+        ldp     x0, x1, [sp]
+        ldr     x2, ={PSCI_CPU_ON}
+        cmp     w0, w2
+        ldp     x2, x3, [sp, #16]
+        b.ne    1f
+        // x1 target, x2 entry, x3 context = SecondaryArguments, whose first word is the CPU slot.
+        ldr     x0, [x3]
+        and     x0, x0, #7
+        lsl     x0, x0, #8
+        stp     x4, x5, [sp, #-16]!
+        adr     x4, stub_vectors
+        add     x4, x4, #{STUB_STATE}
+        add     x4, x4, x0
+        stp     x2, x3, [x4]
+        dsb     sy
+        mov     x3, x4
+        adr     x2, stub_secondary
+        ldr     x0, ={PSCI_CPU_ON}
+        smc     #0
+        ldp     x4, x5, [sp], #16
+        b       2f
+1:      smc     #0
+2:      add     sp, sp, #32
+        stp     x0, x1, [sp, #-16]!
+        mrs     x0, elr_el2
+        add     x0, x0, #4                      // a trapped SMC returns to itself
+        msr     elr_el2, x0
+        ldp     x0, x1, [sp], #16
+        eret
+
+// A CPU started by PSCI, at EL2. x0 = its state slot.
+stub_secondary:
+        msr     daifset, #0xf
+        mov     x6, x0
+        adr     x0, stub_vectors
+        msr     vbar_el2, x0
+        mov     x0, #{HCR_EL2_RW}
+        msr     hcr_el2, x0
+        isb
+        el2_setup
+        adr     x7, stub_vectors
+        add     x7, x7, #{STATE_CONFIG}
+        ldr     x0, [x7, #{CONFIG_VTTBR}]
+        msr     vttbr_el2, x0
+        ldr     x0, [x7, #{CONFIG_VTCR}]
+        msr     vtcr_el2, x0
+        add     x0, x6, #0x100
+        mov     sp, x0
+        isb
+        ldr     x0, ={HCR_EL2_STUB}
+        msr     hcr_el2, x0
+        tlbi    alle1
+        dsb     sy
+        isb
+        mov     x0, #{SPSR_EL1H}
+        msr     spsr_el2, x0
+        ldp     x1, x0, [x6]
+        msr     elr_el2, x1
+        mov     x1, xzr
+        mov     x2, xzr
+        mov     x3, xzr
+        isb
+        eret
+
+// With FMO set, writes of the SGI registers from EL1 trap: they are done here. Anything else is reflected.
+stub_sysreg:
+        ubfx    x3, x2, #0, #22
+        // ISS of a write (bit 0 = 0) to op0 3, op1 0, CRn 12, CRm 11: Op0 21:20, Op2 19:17, Op1 16:14, CRn 13:10, Rt 9:5, CRm 4:1.
+        ldr     x0, =0x31fc1f                   // all but Op2 and Rt
+        and     x0, x3, x0
+        ldr     x1, =0x303016
+        cmp     x0, x1
+        b.ne    stub_reflect
+        ubfx    x1, x3, #5, #5                  // Rt
+        adr     x0, 3f
+        add     x0, x0, x1, lsl #3
+        br      x0
+3:      ldr     x0, [sp]
+        b       4f
+        ldr     x0, [sp, #8]
+        b       4f
+        ldr     x0, [sp, #16]
+        b       4f
+        ldr     x0, [sp, #24]
+        b       4f
+.irp reg, 4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30
+        mov     x0, x\reg
+        b       4f
+.endr
+        mov     x0, xzr
+4:      ubfx    x1, x3, #17, #3                 // Op2: 5 SGI1R, 6 ASGI1R, 7 SGI0R
+        cmp     x1, #5
+        b.eq    5f
+        cmp     x1, #7
+        b.ne    stub_reflect
+        msr     S3_0_C12_C11_7, x0
+        b       6f
+5:      msr     S3_0_C12_C11_5, x0
+6:      isb
+        mrs     x0, elr_el2
+        add     x0, x0, #4
+        msr     elr_el2, x0
+        ldp     x0, x1, [sp], #16
+        ldp     x2, x3, [sp], #16
+        eret
+
+// The stop request: a Group-0 SGI, whatever the CPU's DAIF says. Saves the interrupted registers into this CPU's stop
+// frame in kernel RAM (MMU off: non-cacheable; the reader invalidates first) and turns the CPU off.
+stub_fiq:
+        stp     x2, x3, [sp, #-16]!
+        stp     x0, x1, [sp, #-16]!
+        adr     x3, stub_vectors
+        add     x3, x3, #{STATE_CONFIG}
+        ldr     x0, [x3, #{CONFIG_GICC}]
+        cbz     x0, 1f
+        ldr     w1, [x0, #0xc]                  // GICC_IAR
+        str     w1, [x0, #0x10]                 // GICC_EOIR
+        b       2f
+1:      mrs     x1, S3_0_C12_C8_0               // ICC_IAR0_EL1
+        msr     S3_0_C12_C8_1, x1               // ICC_EOIR0_EL1
+        isb
+2:      and     x1, x1, #0x3ff
+        ldr     x0, [x3, #{CONFIG_STOP_INTID}]
+        cmp     x0, x1
+        b.eq    3f
+        ldp     x0, x1, [sp], #16
+        ldp     x2, x3, [sp], #16
+        eret
+3:      // Slot number from SP_EL2.
+        adr     x0, stub_vectors
+        add     x0, x0, #{STUB_STATE}
+        mov     x1, sp
+        sub     x1, x1, x0
+        lsr     x1, x1, #8
+        ldr     x2, [x3, #{CONFIG_STOP_FRAMES}]
+        mov     x0, #{STOP_FRAME_SIZE}
+        madd    x2, x1, x0, x2
+        ldp     x0, x1, [sp]
+        stp     x0, x1, [x2]
+        ldp     x0, x1, [sp, #16]
+        stp     x0, x1, [x2, #16]
+        stp     x4, x5, [x2, #32]
+        stp     x6, x7, [x2, #48]
+        stp     x8, x9, [x2, #64]
+        stp     x10, x11, [x2, #80]
+        stp     x12, x13, [x2, #96]
+        stp     x14, x15, [x2, #112]
+        stp     x16, x17, [x2, #128]
+        stp     x18, x19, [x2, #144]
+        stp     x20, x21, [x2, #160]
+        stp     x22, x23, [x2, #176]
+        stp     x24, x25, [x2, #192]
+        stp     x26, x27, [x2, #208]
+        stp     x28, x29, [x2, #224]
+        mrs     x0, sp_el0
+        mrs     x1, sp_el1
+        mrs     x4, spsr_el2
+        tst     x4, #1
+        csel    x5, x0, x1, eq
+        stp     x30, x5, [x2, #240]
+        mrs     x5, elr_el2
+        stp     x5, x4, [x2, #256]
+        mov     x4, #{STOPPED_AT_EL2}
+        str     x4, [x2, #{STOP_FRAME_STATUS}]
+        dsb     sy
+        ldr     x0, ={PSCI_CPU_OFF}
+        smc     #0
+4:      wfi                                     // refused: parked here, in the crash region
+        b       4b
+.ltorg
+.global stub_end
+stub_end:
+
+// ---------------------------------------------------------------------------------------------------------------------
+// trampoline(x0 = DTB, x1 = entry, x2 = 1 when the stub is there): entered at its physical address through the identity
+// map. Turns MMU and caches off and leaves.
+.balign 64
+.global trampoline_begin
+trampoline_begin:
+        msr     daifset, #0xf
+        mrs     x3, sctlr_el1
+        mov     x4, #0x1005                     // M, C, I
+        bic     x3, x3, x4
+        bic     x3, x3, #(1 << 19)              // WXN
+        msr     sctlr_el1, x3
+        isb
+        tlbi    vmalle1
+        ic      iallu
+        dsb     nsh
+        isb
+        cbz     x2, 1f
+        mov     x2, x0
+        ldr     x0, ={STUB_JUMP}
+        hvc     #0
+1:      mov     x5, x1
+        mov     x1, xzr
+        mov     x2, xzr
+        mov     x3, xzr
+        br      x5
+.ltorg
+.global trampoline_end
+trampoline_end:
