@@ -28,10 +28,10 @@ PYTHON
 # build_binary BOARD BIN: builds one binary for the target and leaves BIN.elf and BIN.Image in target/images/BOARD.
 build_binary() {
     local board=$1 bin=$2 out=$IMAGES/$1
-    (cd "$ROOT" && cargo build --release --target "$FIRMWARE_TARGET" -p "$board" --bin "$bin") >&2 || return 1
-    mkdir -p "$out"
-    cp "${CARGO_TARGET_DIR:-$TARGET_DIR}/$FIRMWARE_TARGET/release/$bin" "$out/$bin.elf"
-    objcopy -O binary "$out/$bin.elf" "$out/$bin.Image"
+    (cd "$ROOT" && cargo build --release --target "$FIRMWARE_TARGET" -p "$board" --bin "$bin") >&2 &&
+        mkdir -p "$out" &&
+        cp "${CARGO_TARGET_DIR:-$TARGET_DIR}/$FIRMWARE_TARGET/release/$bin" "$out/$bin.elf" &&
+        objcopy -O binary "$out/$bin.elf" "$out/$bin.Image"
 }
 
 # Builds both kernels of BOARD; the capture Image comes first because the kernel embeds it.

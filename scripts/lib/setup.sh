@@ -110,6 +110,11 @@ ensure_qemu() {
 
 # Debian tools of the tests: independent readers of a dump, an assembler, a DTB compiler.
 ensure_tools() {
+    # kexec-tools is here for its readers: it must not take over how this machine reboots.
+    if have debconf-set-selections && ! package_installed kexec-tools; then
+        confirm "install kexec-tools, told not to handle this machine's reboots?" || fail "not installed: kexec-tools"
+        echo 'kexec-tools kexec-tools/load_kexec boolean false' | as_root debconf-set-selections
+    fi
     ensure_packages python3 gcc libc6-dev git gdb-multiarch device-tree-compiler makedumpfile kexec-tools \
         binutils-aarch64-linux-gnu qemu-user-static cpio shellcheck
 }

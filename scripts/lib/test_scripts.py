@@ -14,6 +14,7 @@ import apt_archive  # noqa: E402
 import compare_vmcore  # noqa: E402
 import console_text  # noqa: E402
 import same_frames  # noqa: E402
+import tally  # noqa: E402
 
 BASE = 0x4000_0000
 PAGE = 4096
@@ -140,6 +141,19 @@ class SameFrames(unittest.TestCase):
 
     def test_short_backtrace_of_gdb_is_reported(self):
         self.assertIsNotNone(same_frames.missing("#0 f () at a.rs:1", "a.rs:1"))
+
+
+class Tally(unittest.TestCase):
+    def test_rust_results_are_added(self):
+        text = ("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n"
+                "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n")
+        self.assertEqual(tally.tally(text), (4, 2, 1))
+
+    def test_python_failures_are_not_passes(self):
+        self.assertEqual(tally.tally("Ran 7 tests in 0.1s\n\nFAILED (failures=2, errors=1)\n"), (4, 3, 0))
+
+    def test_text_without_results_counts_nothing(self):
+        self.assertEqual(tally.tally("error: could not compile"), (0, 0, 0))
 
 
 if __name__ == "__main__":
