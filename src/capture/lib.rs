@@ -9,12 +9,23 @@
 
 use core::fmt;
 
+use vmcore::PhysRange;
+
+mod facts;
+#[cfg(test)]
+mod fake;
 mod frames;
+mod marks;
 mod old_notes;
 mod pages;
 pub mod params;
 pub mod plan;
+mod report;
+mod survey;
 mod text;
+mod translate;
+mod vmcoreinfo;
+mod walk;
 
 /// Why a dump ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +56,21 @@ pub trait Line {
     /// # Errors
     /// [`Error::LineStuck`] if that time passed.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
+}
+
+/// What the capture kernel was handed, already checked for its place and length.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `/chosen/bootargs` of this kernel's device tree.
+    pub bootargs: &'a [u8],
+    /// The bytes of `linux,elfcorehdr`, if there is one.
+    pub elfcorehdr: Option<&'a [u8]>,
+    /// All RAM that the device tree names; empty if it names none.
+    pub memory: &'a [PhysRange],
+    /// This kernel's own memory, `linux,usable-memory-range`: never dumped.
+    pub own: &'a [PhysRange],
+    /// Rate of the [`Clock`] in Hz.
+    pub counter_hz: u64,
 }
 
 /// A counter that runs at a constant rate.

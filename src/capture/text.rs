@@ -127,14 +127,8 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::fake::Stuck;
     use std::vec::Vec;
-
-    impl Line for Vec<u8> {
-        fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-            self.extend_from_slice(bytes);
-            Ok(())
-        }
-    }
 
     #[test]
     fn text_with_control_bytes_is_made_printable() {
@@ -177,16 +171,7 @@ mod tests {
 
     #[test]
     fn text_on_a_stuck_line_reports_the_failure() {
-        struct Stuck;
-        impl Line for Stuck {
-            fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-                Err(Error::LineStuck {
-                    accepted: 0,
-                    offered: bytes.len(),
-                })
-            }
-        }
-        let mut line = Stuck;
+        let mut line = Stuck(0);
         let mut text = Text::new(&mut line, 100);
         text.say(format_args!("abc"));
         assert_eq!(

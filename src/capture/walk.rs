@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One step after the other through the planned memory: what becomes of the next pages.
+//!
+//! The order of questions is fixed: marked as secret, marked as application data, free, unreadable, zero. Free comes
+//! before the read, so that free memory costs a look at a bit only. The walk keeps nothing but its [`Cursor`].
+
+use vmcore::page_state::PageStateReader;
+use vmcore::{DumpLevel, PAGE_SIZE, PageClass, PhysMemory, PhysRange};
+
+use crate::marks::Marks;
+use crate::plan::{Cursor, Plan};
+use crate::survey::PAGE_STATE_MAPS;
+
+/// Bytes of a page, as a length.
+pub(crate) const PAGE_LEN: usize = PAGE_SIZE as usize;
+
+/// Longest run found in one step, in bytes: 1 GiB of zeros takes a tenth of a second to look at.
+const RUN_BYTES: u64 = 1 << 30;
+
+/// What the walk looks at.
+pub(crate) struct Walk<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) marks: &'a Marks,
+    pub(crate) page_states: &'a mut [Option<PageStateReader>; PAGE_STATE_MAPS],
+    pub(crate) level: DumpLevel,
+}
+
+/// What became of some pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// The pages; exactly one if they are data.
+    pub(crate) range: PhysRange,
+    /// What they are; data is in the buffer given.
+    pub(crate) class: PageClass,
+    /// The walk goes on from here.
+    pub(crate) next: Cursor,
+}
+
+impl Walk<'_> {
+    /// Looks at the pages from `cursor` on, up to the first that differs; `None` at the end.
+    ///
+    /// The contents of a data page are left in `page`.
+    pub(crate) fn step(
+        &mut self,
+        cursor: Cursor,
+        memory: &mut impl PhysMemory,
+        page: &mut [u8; PAGE_LEN],
+    ) -> Option<Step> {
+        let planned = self.plan.next(cursor)?;
+        let (marked, range) = self.marks.first_run(planned, self.level);
+        let (class, range) = match marked {
+            Some(class) => (class, range),
+            None => self.scan(range, memory, page),
+        };
+        Some(Step {
+            range,
+            class,
+            next: self.plan.advance(cursor, range.end),
+        })
+    }
+
+    /// Looks at unmarked pages and returns the class of the first, and the run of that class.
+    fn scan(
+        &mut self,
+        range: PhysRange,
+        memory: &mut impl PhysMemory,
+        page: &mut [u8; PAGE_LEN],
+    ) -> (PageClass, PhysRange) {
+        let range = PhysRange {
+            end: range.end.min(range.start.saturating_add(RUN_BYTES)),
+            ..range
+        };
+        let mut end = range.start.saturating_add(PAGE_SIZE).min(range.end);
+        let mut class = self.classify(range.start, memory);
+        if class == PageClass::Data {
+            // The first bytes could be read, the others perhaps not.
+            if memory.read(range.start, page).is_err() {
+                class = PageClass::Unreadable;
+            }
+            return (class, PhysRange { end, ..range });
+        }
+        while end < range.end && self.classify(end, memory) == class {
+            end = end.saturating_add(PAGE_SIZE);
+        }
+        (class, PhysRange { end, ..range })
+    }
+
+    fn classify(&mut self, address: u64, memory: &mut impl PhysMemory) -> PageClass {
+        if self.level.leaves_out_free() && self.is_free(address, memory) {
+            return PageClass::Free;
+        }
+        match memory.is_zero_page(address) {
+            Ok(true) => PageClass::Zero,
+            Ok(false) => PageClass::Data,
+            Err(_) => PageClass::Unreadable,
+        }
+    }
+
+    fn is_free(&mut self, address: u64, memory: &mut impl PhysMemory) -> bool {
+        let pfn = address.div_euclid(PAGE_SIZE);
+        self.page_states
+            .iter_mut()
+            .flatten()
+            .any(|map| map.is_free(memory, pfn))
+    }
+
+    /// Returns how many parts of the page-state maps were not believed.
+    pub(crate) fn failed_parts(&self) -> u32 {
+        self.page_states
+            .iter()
+            .flatten()
+            .fold(0, |sum: u32, map| sum.saturating_add(map.failed_parts()))
+    }
+}
+
+/// How many pages became what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    by_class: [u64; PageClass::COUNT],
+}
+
+impl PageCounts {
+    /// Returns the number of pages of `class`.
+    #[must_use]
+    pub fn of(&self, class: PageClass) -> u64 {
+        self.by_class
+            .get(usize::from(class.code()))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn add(&mut self, step: &Step) {
+        let pages = step.range.len().div_euclid(PAGE_SIZE);
+        if let Some(count) = self.by_class.get_mut(usize::from(step.class.code())) {
+            *count = count.saturating_add(pages);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::fake::Ram;
+    use std::vec::Vec;
+    use vmcore::page_state::PageStateMut;
+
+    const BASE: u64 = 0x4000_0000;
+
+    fn pages(first: u64, end: u64) -> PhysRange {
+        PhysRange {
+            start: BASE + first * PAGE_SIZE,
+            end: BASE + end * PAGE_SIZE,
+        }
+    }
+
+    fn walked(
+        ram: &mut Ram,
+        marks: &Marks,
+        map: Option<PageStateReader>,
+        level: u32,
+    ) -> Vec<(PhysRange, PageClass)> {
+        let mut plan = Plan::new();
+        plan.add_ram(pages(0, ram.bytes.len() as u64 / PAGE_SIZE))
+            .unwrap();
+        let page_states = &mut [map, None, None, None];
+        let mut walk = Walk {
+            plan: &plan,
+            marks,
+            page_states,
+            level: DumpLevel(level),
+        };
+        let (mut cursor, mut seen, mut page) = (Cursor::default(), Vec::new(), [0; PAGE_LEN]);
+        while let Some(step) = walk.step(cursor, ram, &mut page) {
+            seen.push((step.range, step.class));
+            cursor = step.next;
+        }
+        seen
+    }
+
+    #[test]
+    fn walk_over_zeros_is_one_run() {
+        let mut ram = Ram::new(BASE, 64);
+        assert_eq!(
+            walked(&mut ram, &Marks::new(), None, 17),
+            [(pages(0, 64), PageClass::Zero)]
+        );
+    }
+
+    #[test]
+    fn walk_over_faults_goes_on_behind_them() {
+        let mut ram = Ram::new(BASE, 6);
+        ram.bytes.fill(1);
+        ram.faults.push(pages(2, 4));
+        let faulty = PhysRange {
+            start: BASE + 5 * PAGE_SIZE + 4000,
+            end: BASE + 5 * PAGE_SIZE + 4001,
+        };
+        ram.faults.push(faulty);
+        assert_eq!(
+            walked(&mut ram, &Marks::new(), None, 17),
+            [
+                (pages(0, 1), PageClass::Data),
+                (pages(1, 2), PageClass::Data),
+                (pages(2, 4), PageClass::Unreadable),
+                (pages(4, 5), PageClass::Data),
+                (pages(5, 6), PageClass::Unreadable),
+            ]
+        );
+    }
+
+    #[test]
+    fn walk_over_marks_never_reads_a_secret() {
+        let mut ram = Ram::new(BASE, 4);
+        ram.bytes.fill(1);
+        let mut marks = Marks::new();
+        marks.add_secret(pages(1, 3));
+        let seen = walked(&mut ram, &marks, None, 0);
+        assert_eq!(seen[1], (pages(1, 3), PageClass::Secret));
+        assert!(ram.reads.iter().all(|&at| !pages(1, 3).contains(at)));
+    }
+
+    /// Eight pages in use by content, with a map at page 8 in which pages 2 and 3 are free.
+    fn ram_with_map() -> Ram {
+        let mut ram = Ram::new(BASE, 10);
+        ram.bytes[..8 * PAGE_LEN].fill(1);
+        let map = &mut ram.bytes[8 * PAGE_LEN..];
+        let mut map = PageStateMut::init(map, BASE / PAGE_SIZE, 8).unwrap();
+        map.allocated(BASE / PAGE_SIZE, 2).unwrap();
+        map.allocated(BASE / PAGE_SIZE + 4, 4).unwrap();
+        ram
+    }
+
+    #[test]
+    fn walk_with_free_pages_leaves_them_out_at_their_level_only() {
+        let mut ram = ram_with_map();
+        let map = PageStateReader::open(&mut ram, BASE + 8 * PAGE_SIZE, 2 * PAGE_SIZE).unwrap();
+        assert!(
+            walked(&mut ram, &Marks::new(), Some(map.clone()), 17)
+                .contains(&(pages(2, 4), PageClass::Free))
+        );
+        assert!(
+            walked(&mut ram, &Marks::new(), Some(map), 1)
+                .iter()
+                .all(|step| step.1 != PageClass::Free)
+        );
+    }
+
+    #[test]
+    fn walk_with_corrupt_map_sends_its_part_whole() {
+        let mut ram = ram_with_map();
+        ram.bytes[8 * PAGE_LEN + 46] ^= 1;
+        let map = PageStateReader::open(&mut ram, BASE + 8 * PAGE_SIZE, 2 * PAGE_SIZE).unwrap();
+        assert!(
+            walked(&mut ram, &Marks::new(), Some(map), 17)
+                .iter()
+                .all(|step| step.1 != PageClass::Free)
+        );
+    }
+}
