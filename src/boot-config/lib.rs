@@ -8,20 +8,30 @@
 //! - [`range`]: physical addresses and ranges, and sets of ranges.
 //! - [`command_line`], [`crashkernel`]: the kernel command line and its `crashkernel=` parameter.
 //! - [`image_header`]: the 64-byte header of an arm64 `Image`.
+//! - [`dtb`]: validating, reading and editing the device tree blob.
+//! - [`memory_map`]: RAM minus what is taken, and where the crash region goes.
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as boot_config;
 #[cfg(test)]
 extern crate std;
 
 pub mod command_line;
 pub mod crashkernel;
+pub mod dtb;
+pub mod error;
 pub mod fixed_list;
 pub mod image_header;
+pub mod memory_map;
 pub mod range;
 
 pub use command_line::{Parameter, Parameters, parameters};
 pub use crashkernel::{CrashKernel, CrashKernelError};
+pub use dtb::{Dtb, DtbError};
+pub use error::Error;
 pub use fixed_list::FixedList;
 pub use image_header::{ImageError, ImageHeader};
+pub use memory_map::{CrashPlacement, MemoryMap, PlacementError};
 pub use range::{PhysAddr, PhysRange, RangeError, RangeSet};
