@@ -191,3 +191,164 @@ impl core::fmt::Display for Named<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::plan::Cursor;
+    use std::string::String;
+    use std::vec::Vec;
+    use vmcore::afterimage_notes::{ListWriter, REGIONS, name_field};
+    use vmcore::elf_core::CoreHeaderWriter;
+    use vmcore::notes::{AFTERIMAGE, NoteWriter};
+
+    const RAM: PhysRange = PhysRange {
+        start: 0x4000_0000,
+        end: 0x4100_0000,
+    };
+    const OWN: PhysRange = PhysRange {
+        start: 0x40e0_0000,
+        end: 0x4100_0000,
+    };
+
+    fn region(kind: RegionKind, pa: u64, len: u64) -> Region {
+        Region {
+            kind,
+            argument: 0,
+            pa,
+            len,
+            va: 0,
+            name: name_field("r"),
+        }
+    }
+
+    /// Returns the planned ranges in order, and what was said.
+    fn planned(
+        loads: &[(u64, u64)],
+        memory: &[PhysRange],
+        regions: &[Region],
+    ) -> (Vec<PhysRange>, String) {
+        let mut header = std::vec![0; 4096];
+        let mut writer = CoreHeaderWriter::new(&mut header);
+        loads
+            .iter()
+            .for_each(|&(pa, len)| writer.load(pa, pa, len).unwrap());
+        writer.finish().unwrap();
+        let header = CoreHeader::parse(&header).unwrap();
+
+        let mut notes = std::vec![0; 32768];
+        let list = |out: &mut [u8]| {
+            let mut list = ListWriter::new(out, 0)?;
+            regions.iter().try_for_each(|region| list.push(region))?;
+            list.finish()
+        };
+        NoteWriter::new(&mut notes)
+            .unwrap()
+            .note_with(AFTERIMAGE, REGIONS, list)
+            .unwrap();
+
+        let (mut line, mut plan) = (Vec::new(), Plan::new());
+        let mut text = Text::new(&mut line, 4096);
+        let facts = Facts::decode(&notes, &mut text);
+        let inputs = Inputs {
+            bootargs: b"",
+            elfcorehdr: None,
+            memory,
+            own: &[OWN],
+            counter_hz: 0,
+        };
+        add_memory(&mut plan, &inputs, Some(&header), &facts, &mut text);
+        order(&mut plan, Some(&header), &facts, &mut text);
+        text.finish().unwrap();
+        let mut seen = Vec::new();
+        let mut cursor = Cursor::default();
+        while let Some(range) = plan.next(cursor) {
+            seen.push(range);
+            cursor = plan.advance(cursor, range.end);
+        }
+        (seen, String::from_utf8(line).unwrap())
+    }
+
+    const fn range(start: u64, end: u64) -> PhysRange {
+        PhysRange { start, end }
+    }
+
+    #[test]
+    fn memory_of_this_kernel_is_left_out() {
+        let found = planned(&[(RAM.start, RAM.len())], &[RAM], &[]);
+        assert_eq!(
+            found,
+            (Vec::from([range(RAM.start, OWN.start)]), String::new())
+        );
+    }
+
+    #[test]
+    fn memory_outside_the_ram_of_the_device_tree_is_not_believed() {
+        let (found, text) = planned(&[(0x3fff_f000, 0x2000), (0x900_0000, 0x1000)], &[RAM], &[]);
+        assert_eq!(found, [range(0x4000_0000, 0x4000_1000)]);
+        assert!(
+            text.contains("memory 0x3ffff000..0x40001000 is RAM for 0x1000 bytes only"),
+            "{text}"
+        );
+        assert!(
+            text.contains("memory 0x9000000..0x9001000 is RAM for 0x0 bytes only"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn memory_of_absurd_length_without_a_device_tree_is_left_out() {
+        let (found, text) = planned(&[(0, 1 << 63), (RAM.start, 0x1000)], &[], &[]);
+        assert_eq!(found, [range(0x4000_0000, 0x4000_1000)]);
+        assert!(text.contains("left out: longer than 16 TiB"), "{text}");
+    }
+
+    #[test]
+    fn regions_are_sent_in_the_order_of_their_kinds() {
+        let regions = [
+            region(RegionKind::KernelData, 0x4000_5000, 0x1000),
+            region(RegionKind::LogRing, 0x4000_3000, 0x1000),
+            region(RegionKind::PageTables, 0x4000_2000, 0x1000),
+            region(RegionKind::Stack, 0x4000_8000, 0x1000),
+        ];
+        let firsts: Vec<u64> = planned(&[(RAM.start, 0xa000)], &[RAM], &regions)
+            .0
+            .iter()
+            .map(|one| one.start)
+            .collect();
+        assert_eq!(
+            firsts[..4],
+            [0x4000_8000, 0x4000_3000, 0x4000_2000, 0x4000_5000]
+        );
+    }
+
+    #[test]
+    fn regions_absurd_change_nothing() {
+        let regions = [
+            region(RegionKind::Stack, u64::MAX - 3, u64::MAX),
+            region(RegionKind::Stack, 0, 0),
+            region(RegionKind::LogRing, 0x1000, 0x1000),
+            region(RegionKind::Extra, 0, 1 << 63),
+            region(RegionKind::Other(99), 0x4000_0000, 0x1000),
+        ];
+        assert_eq!(
+            planned(&[(RAM.start, 0xa000)], &[RAM], &regions).0,
+            [range(0x4000_0000, 0x4000_a000)]
+        );
+    }
+
+    #[test]
+    fn region_extra_outside_ram_is_sent_before_the_rest() {
+        let regions = [
+            region(RegionKind::Extra, 0x1000, 0x2000),
+            region(RegionKind::Extra, OWN.start, 0x1000),
+        ];
+        let found = planned(&[(RAM.start, 0xa000)], &[RAM], &regions).0;
+        assert_eq!(
+            found,
+            [range(0x1000, 0x3000), range(0x4000_0000, 0x4000_a000)]
+        );
+    }
+}
