@@ -1,2 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder head, replaced by its first commit.
+//! Host side of Afterimage: receives dumps, writes them as ELF cores, reads them.
+//!
+//! DESIGN of the commands and of the dump file: `docs/architecture.md`; of the line: `docs/protocol.md`.
+#![forbid(unsafe_code)]
+
+pub mod backtrace;
+pub mod bt;
+pub mod cli;
+pub mod connection;
+pub mod contents;
+pub mod core_file;
+pub mod dmesg;
+pub mod dump_file;
+pub mod error;
+pub mod gdb;
+pub mod inspect;
+pub mod interrupt;
+pub mod keyboard;
+pub mod link;
+pub mod note_bytes;
+pub mod output;
+pub mod progress;
+pub mod qemu;
+pub mod symbols;
+pub mod telnet;
+pub mod terminal;
+pub mod unwind;

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::link::Link;
+
+const LINK_HELP: &str = "serial:DEV[,BAUD], tcp:HOST:PORT, telnet:HOST:PORT, unix:PATH, pty:PATH, file:PATH, or - for standard input";
+
+/// Receives, checks and reads the dumps of crashed arm64 machines.
+#[derive(Debug, Parser)]
+#[command(name = "afterimage", version, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 usage, 3 the dump is incomplete (and still written), \
+101 a crash under `run`, 130 Ctrl-C (what was received is kept).";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Pass the console through and capture every dump that comes by.
+    Watch(Watch),
+    /// Wait for one dump and write it as an ELF core.
+    Receive(Receive),
+    /// Boot a kernel in QEMU; on a crash print the backtrace and exit 101 (for use as cargo runner).
+    Run(Run),
+    /// Show what is in a dump.
+    Info(Inspect),
+    /// Tell whether a dump is whole, and what is missing.
+    Verify(Inspect),
+    /// Print the backtrace of each CPU.
+    Bt(Bt),
+    /// Print the crashed kernel's log.
+    Dmesg(Dmesg),
+    /// Start gdb on a dump.
+    Gdb(Gdb),
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Where the machine's console is.
+    #[arg(help = LINK_HELP)]
+    pub link: Link,
+    /// Where dumps go, as UTC-DUMPID.vmcore and .txt.
+    #[arg(short = 'd', long = "dir", value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// ELF with symbols, or a directory of them; matched by build ID.
+    #[arg(long, value_name = "ELF|DIR")]
+    pub elf: Vec<PathBuf>,
+    /// End after the first dump.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Arguments of `receive`.
+#[derive(Debug, Args)]
+pub struct Receive {
+    /// Where the machine's console is.
+    #[arg(help = LINK_HELP)]
+    pub link: Link,
+    /// The file to write.
+    #[arg(short = 'o', long = "output", value_name = "VMCORE")]
+    pub output: PathBuf,
+    /// ELF with symbols; a dump of another build is refused.
+    #[arg(long, value_name = "ELF")]
+    pub elf: Option<PathBuf>,
+    /// Give up when no dump begins within S seconds, or when a dump is silent that long.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: Option<u64>,
+    /// Overwrite the file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Kernel to boot.
+    #[arg(value_name = "ELF|IMAGE")]
+    pub kernel: PathBuf,
+    /// Further arguments for QEMU.
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    pub qemu_args: Vec<OsString>,
+}
+
+/// Arguments of `info` and `verify`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The dump.
+    pub vmcore: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bt`.
+#[derive(Debug, Args)]
+pub struct Bt {
+    /// The dump.
+    pub vmcore: PathBuf,
+    /// ELF with symbols; without one, addresses are printed.
+    #[arg(long, value_name = "ELF")]
+    pub elf: Option<PathBuf>,
+    /// The program's own threads as well.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `dmesg`.
+#[derive(Debug, Args)]
+pub struct Dmesg {
+    /// The dump.
+    pub vmcore: PathBuf,
+}
+
+/// Arguments of `gdb`.
+#[derive(Debug, Args)]
+pub struct Gdb {
+    /// The dump.
+    pub vmcore: PathBuf,
+    /// ELF with symbols.
+    #[arg(long, value_name = "ELF")]
+    pub elf: PathBuf,
+    /// Further arguments for gdb.
+    #[arg(last = true, value_name = "GDB ARGS")]
+    pub gdb_args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grammar_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn receive_without_output_is_a_usage_error() {
+        assert!(Cli::try_parse_from(["afterimage", "receive", "-"]).is_err());
+    }
+
+    #[test]
+    fn bad_link_is_a_usage_error() {
+        assert!(Cli::try_parse_from(["afterimage", "watch", "usb:1"]).is_err());
+    }
+
+    #[test]
+    fn qemu_arguments_follow_two_dashes() {
+        let cli =
+            Cli::try_parse_from(["afterimage", "run", "k", "--", "-smp", "4"]).expect("valid");
+        let Command::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        assert_eq!(run.qemu_args, ["-smp", "4"]);
+    }
+
+    #[test]
+    fn zero_timeout_is_a_usage_error() {
+        let args = ["afterimage", "receive", "-", "-o", "x", "--timeout", "0"];
+        assert!(Cli::try_parse_from(args).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the notes of a dump say, decoded.
+//!
+//! A note that cannot be decoded is named in `unreadable_notes` and otherwise treated as absent.
+
+use vmcore::afterimage_notes::{
+    BUILD_ID, CpuStop, Entries, Entry, GAPS, Gap, KERNEL, KernelInfo, REASON, REGIONS, Reason,
+    Region, STOP, SYSREGS, SysReg, THREADS, TIMINGS, Thread, Timing, cpu_of,
+};
+use vmcore::notes::{AFTERIMAGE, CORE, Notes, VMCOREINFO};
+use vmcore::registers::{NT_PRSTATUS, PrStatus};
+
+/// pr_pid of the program's thread 0; the host's own numbering.
+pub const FIRST_THREAD_PID: u32 = 1001;
+
+/// The decoded notes.
+#[derive(Debug, Default)]
+pub struct Contents<'a> {
+    /// Registers in file order: CPUs, then threads.
+    pub statuses: Vec<PrStatus>,
+    /// Why it crashed.
+    pub reason: Option<Reason<'a>>,
+    /// GNU build ID of the crashed kernel.
+    pub build_id: Option<&'a [u8]>,
+    /// How each CPU was stopped.
+    pub stops: Vec<CpuStop>,
+    /// What is missing; `None` when the file does not say.
+    pub gaps: Option<Vec<Gap>>,
+    /// The program's threads.
+    pub threads: Vec<Thread>,
+    /// What lies where.
+    pub regions: Vec<Region>,
+    /// Where the kernel is.
+    pub kernel: Option<KernelInfo>,
+    /// Phases of the crash path.
+    pub timings: Vec<Timing>,
+    /// System registers: (CPU, exception level, values).
+    pub sysregs: Vec<(u32, u32, Vec<SysReg>)>,
+    /// Whether a VMCOREINFO note is there: a Linux kernel.
+    pub has_vmcoreinfo: bool,
+    /// Notes that could not be decoded, and why.
+    pub unreadable_notes: Vec<String>,
+}
+
+impl<'a> Contents<'a> {
+    /// Decodes the notes in `bytes`.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        let mut contents = Self::default();
+        for note in Notes::new(bytes) {
+            let result = if note.is(CORE, NT_PRSTATUS) {
+                PrStatus::decode(note.desc).map(|status| contents.statuses.push(status))
+            } else if note.name == AFTERIMAGE.as_bytes() {
+                contents.add_own(note.kind, note.desc)
+            } else {
+                contents.has_vmcoreinfo |= note.name == VMCOREINFO.as_bytes();
+                Ok(())
+            };
+            if let Err(error) = result {
+                let name = String::from_utf8_lossy(note.name);
+                contents
+                    .unreadable_notes
+                    .push(format!("{name} type {}: {error}", note.kind));
+            }
+        }
+        contents
+    }
+
+    fn add_own(&mut self, kind: u32, desc: &'a [u8]) -> Result<(), vmcore::Error> {
+        match kind {
+            REASON => self.reason = Some(Reason::decode(desc)?),
+            BUILD_ID => self.build_id = Some(desc),
+            STOP => self.stops = list(desc)?,
+            GAPS => self.gaps = Some(list(desc)?),
+            THREADS => self.threads = list(desc)?,
+            REGIONS => self.regions = list(desc)?,
+            KERNEL => self.kernel = Some(KernelInfo::decode(desc)?),
+            TIMINGS => self.timings = list(desc)?,
+            SYSREGS => {
+                let entries = Entries::decode(desc)?;
+                let (cpu, level) = cpu_of(&entries);
+                self.sysregs.push((cpu, level, entries.collect()));
+            }
+            // Types of later versions are carried, not read.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns whether the crashed kernel was Afterimage's own.
+    #[must_use]
+    pub const fn is_afterimage(&self) -> bool {
+        self.reason.is_some() || self.kernel.is_some()
+    }
+
+    /// Returns the CPUs: number and registers.
+    #[must_use]
+    pub fn cpus(&self) -> Vec<(u32, PrStatus)> {
+        if self.is_afterimage() {
+            let cpus = self.statuses.iter().filter(|s| s.pid < FIRST_THREAD_PID);
+            return cpus.map(|s| (s.pid.saturating_sub(1), *s)).collect();
+        }
+        // Linux's notes come in CPU order, and pr_pid is a process.
+        (0..).zip(self.statuses.iter().copied()).collect()
+    }
+
+    /// Returns the word for how `cpu` was stopped.
+    #[must_use]
+    pub fn stop_name(&self, cpu: u32) -> Option<&'static str> {
+        self.stops
+            .iter()
+            .find(|stop| stop.cpu == cpu)
+            .map(|stop| stop.status.name())
+    }
+}
+
+fn list<E: Entry>(desc: &[u8]) -> Result<Vec<E>, vmcore::Error> {
+    Ok(Entries::decode(desc)?.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::note_bytes::NoteBytes;
+
+    fn status(pid: u32) -> Vec<u8> {
+        let mut out = vec![0; 392];
+        let status = PrStatus {
+            pid,
+            ..PrStatus::default()
+        };
+        status.encode(&mut out).expect("fits");
+        out
+    }
+
+    #[test]
+    fn linux_cpus_are_numbered_by_order() {
+        let mut notes = NoteBytes::default();
+        notes.add(b"CORE", NT_PRSTATUS, &status(0));
+        notes.add(b"CORE", NT_PRSTATUS, &status(412));
+        let contents = Contents::of(notes.as_bytes());
+        let numbers: Vec<u32> = contents.cpus().iter().map(|(cpu, _)| *cpu).collect();
+        assert_eq!(numbers, [0, 1]);
+    }
+
+    #[test]
+    fn broken_note_is_named_and_the_rest_is_read() {
+        let mut notes = NoteBytes::default();
+        notes.add(b"AFTERIMAGE", STOP, &[1, 2, 3]);
+        notes.add(b"AFTERIMAGE", BUILD_ID, &[9, 9]);
+        let contents = Contents::of(notes.as_bytes());
+        assert_eq!(contents.build_id, Some(&[9, 9][..]));
+        assert_eq!(contents.unreadable_notes.len(), 1);
+        assert!(contents.unreadable_notes[0].starts_with("AFTERIMAGE type 4"));
+    }
+
+    #[test]
+    fn no_notes_are_no_cpus() {
+        assert!(Contents::of(&[]).cpus().is_empty());
+    }
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reads an ELF core: headers, notes, and memory by virtual or physical address.
+//!
+//! Nothing in the file is believed: each bound is checked against the file's length, and an error names the offset.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use vmcore::elf_core::{EHDR_LEN, PHDR_LEN, PN_XNUM, PT_LOAD, PT_NOTE, Segment};
+use vmcore::notes::{Note, Notes, NotesEnd};
+use vmcore::{FaultCause, PhysMemory, ReadFault};
+
+use crate::error::{Error, Result};
+use crate::unwind::Memory;
+
+/// Most bytes of notes that are read: a thousand CPUs with all their notes stay far below.
+const MAX_NOTES: u64 = 256 << 20;
+
+/// An open core.
+#[derive(Debug)]
+pub struct CoreFile {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    loads: Vec<Segment>,
+    /// Indices into `loads`, by virtual address.
+    by_vaddr: Vec<usize>,
+    /// Indices into `loads`, by physical address.
+    by_paddr: Vec<usize>,
+    notes: Vec<u8>,
+    /// Where the notes lie in the file.
+    notes_offset: u64,
+    missing_bytes: u64,
+}
+
+/// Fields of the headers at fixed offsets.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn bytes<const N: usize>(&self, offset: usize) -> [u8; N] {
+        self.0
+            .get(offset..offset.saturating_add(N))
+            .and_then(|b| b.try_into().ok())
+            .unwrap_or([0; N])
+    }
+    fn u16(&self, offset: usize) -> u16 {
+        u16::from_le_bytes(self.bytes(offset))
+    }
+    fn u32(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.bytes(offset))
+    }
+    fn u64(&self, offset: usize) -> u64 {
+        u64::from_le_bytes(self.bytes(offset))
+    }
+}
+
+impl CoreFile {
+    /// Opens the core at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when it cannot be read; [`Error::NotCore`] with the offset of what is wrong.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::file("open", path))?;
+        let len = file.metadata().map_err(Error::file("read", path))?.len();
+        let mut core = Self {
+            path: path.to_path_buf(),
+            file,
+            len,
+            loads: Vec::new(),
+            by_vaddr: Vec::new(),
+            by_paddr: Vec::new(),
+            notes: Vec::new(),
+            notes_offset: 0,
+            missing_bytes: 0,
+        };
+        let (table_offset, count) = core.read_header()?;
+        core.read_segments(table_offset, count)?;
+        Ok(core)
+    }
+
+    fn bad(&self, offset: u64, what: impl Into<String>) -> Error {
+        Error::NotCore {
+            path: self.path.clone(),
+            offset,
+            what: what.into(),
+        }
+    }
+
+    fn read_at(&self, offset: u64, len: u64, what: &str) -> Result<Vec<u8>> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(self.bad(
+                offset,
+                format!(
+                    "{what} of {len} bytes passes the end of the file ({} bytes)",
+                    self.len
+                ),
+            ));
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(Error::file("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    /// Checks the ELF header; returns where the program headers are and how many.
+    fn read_header(&self) -> Result<(u64, u64)> {
+        let bytes = self.read_at(0, EHDR_LEN as u64, "the ELF header")?;
+        let header = Fields(&bytes);
+        if header.bytes(0) != *b"\x7fELF" {
+            return Err(self.bad(0, "no ELF magic"));
+        }
+        for (offset, expected, name) in [
+            (4, 2, "not 64-bit: EI_CLASS"),
+            (5, 1, "not little-endian: EI_DATA"),
+        ] {
+            let [found] = header.bytes(offset);
+            if found != expected {
+                return Err(self.bad(offset as u64, format!("{name} is {found}")));
+            }
+        }
+        for (offset, expected, name) in [
+            (16, 4, "not a core: e_type"),
+            (18, 183, "not AArch64: e_machine"),
+            (54, PHDR_LEN as u16, "e_phentsize"),
+        ] {
+            let found = header.u16(offset);
+            if found != expected {
+                return Err(self.bad(offset as u64, format!("{name} is {found}, not {expected}")));
+            }
+        }
+        let count = match header.u16(56) {
+            PN_XNUM => {
+                let section = header.u64(40);
+                let bytes = self.read_at(
+                    section,
+                    64,
+                    "section header 0, which holds the segment count,",
+                )?;
+                u64::from(Fields(&bytes).u32(44))
+            }
+            count => u64::from(count),
+        };
+        Ok((header.u64(32), count))
+    }
+
+    fn read_segments(&mut self, table_offset: u64, count: u64) -> Result<()> {
+        let entry = PHDR_LEN as u64;
+        let bytes = self.read_at(
+            table_offset,
+            count.saturating_mul(entry),
+            "the program header table",
+        )?;
+        let mut has_notes = false;
+        for (index, entry) in bytes.chunks_exact(PHDR_LEN).enumerate() {
+            let at = table_offset.saturating_add((index.saturating_mul(PHDR_LEN)) as u64);
+            let fields = Fields(entry);
+            let segment = Segment {
+                kind: fields.u32(0),
+                flags: fields.u32(4),
+                offset: fields.u64(8),
+                vaddr: fields.u64(16),
+                paddr: fields.u64(24),
+                file_len: fields.u64(32),
+                mem_len: fields.u64(40),
+                align: fields.u64(48),
+            };
+            match segment.kind {
+                PT_LOAD => self.add_load(segment, at)?,
+                PT_NOTE if has_notes => return Err(self.bad(at, "a second PT_NOTE")),
+                PT_NOTE => {
+                    has_notes = true;
+                    if segment.file_len > MAX_NOTES {
+                        return Err(self.bad(at, format!("notes of {} bytes", segment.file_len)));
+                    }
+                    self.notes_offset = segment.offset;
+                    self.notes = self.read_at(segment.offset, segment.file_len, "the notes")?;
+                }
+                _ => {}
+            }
+        }
+        let mut walk = self.notes();
+        while walk.next().is_some() {}
+        if let NotesEnd::Truncated { offset } = walk.end() {
+            let at = self.notes_offset.saturating_add(offset as u64);
+            return Err(self.bad(at, "a note passes the end of the notes"));
+        }
+        let mut by_vaddr: Vec<usize> = (0..self.loads.len()).collect();
+        let mut by_paddr = by_vaddr.clone();
+        by_vaddr.sort_by_key(|i| self.loads.get(*i).map(|s| s.vaddr));
+        by_paddr.sort_by_key(|i| self.loads.get(*i).map(|s| s.paddr));
+        self.by_vaddr = by_vaddr;
+        self.by_paddr = by_paddr;
+        Ok(())
+    }
+
+    fn add_load(&mut self, segment: Segment, at: u64) -> Result<()> {
+        if segment.file_len > segment.mem_len {
+            return Err(self.bad(at, "p_filesz is above p_memsz"));
+        }
+        let wraps = |start: u64, len: u64| start.checked_add(len).is_none();
+        if wraps(segment.vaddr, segment.mem_len)
+            || wraps(segment.paddr, segment.mem_len)
+            || wraps(segment.offset, segment.file_len)
+        {
+            return Err(self.bad(at, "a segment passes 2^64"));
+        }
+        let end = segment.offset.saturating_add(segment.file_len);
+        let missing = end.saturating_sub(self.len.max(segment.offset));
+        self.missing_bytes = self.missing_bytes.saturating_add(missing);
+        self.loads.push(segment);
+        Ok(())
+    }
+
+    /// Returns the file's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the file's length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns whether the file has no byte; never true of a core that was opened.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns the memory segments in file order.
+    #[must_use]
+    pub fn loads(&self) -> &[Segment] {
+        &self.loads
+    }
+
+    /// Returns the bytes of all notes.
+    #[must_use]
+    pub fn note_bytes(&self) -> &[u8] {
+        &self.notes
+    }
+
+    /// Returns where the notes lie in the file.
+    #[must_use]
+    pub const fn notes_offset(&self) -> u64 {
+        self.notes_offset
+    }
+
+    /// Walks the notes.
+    #[must_use]
+    pub fn notes(&self) -> Notes<'_> {
+        Notes::new(&self.notes)
+    }
+
+    /// Returns the payload of the first note with this name and type.
+    #[must_use]
+    pub fn note(&self, name: &str, kind: u32) -> Option<&[u8]> {
+        self.notes()
+            .find(|n: &Note<'_>| n.is(name, kind))
+            .map(|n| n.desc)
+    }
+
+    /// Returns how many bytes of segments lie past the end of the file: more than 0 when it was cut off.
+    #[must_use]
+    pub const fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
+    }
+
+    /// Reads memory; returns whether all of it is in the dump.
+    fn read(
+        &self,
+        index: &[usize],
+        start_of: fn(&Segment) -> u64,
+        mut at: u64,
+        mut out: &mut [u8],
+    ) -> std::result::Result<(), u64> {
+        while !out.is_empty() {
+            let after =
+                index.partition_point(|i| self.loads.get(*i).is_some_and(|s| start_of(s) <= at));
+            let found = index
+                .get(..after)
+                .unwrap_or_default()
+                .iter()
+                .rev()
+                .filter_map(|i| self.loads.get(*i))
+                .find(|s| at.wrapping_sub(start_of(s)) < s.mem_len)
+                .ok_or(at)?;
+            let inside = at.wrapping_sub(start_of(found));
+            let available = found.mem_len.saturating_sub(inside);
+            let take = usize::try_from(available)
+                .unwrap_or(usize::MAX)
+                .min(out.len());
+            let (now, later) = out.split_at_mut_checked(take).ok_or(at)?;
+            let in_file = usize::try_from(found.file_len.saturating_sub(inside))
+                .unwrap_or(usize::MAX)
+                .min(take);
+            let (stored, zeros) = now.split_at_mut_checked(in_file).ok_or(at)?;
+            let offset = found.offset.saturating_add(inside);
+            self.file.read_exact_at(stored, offset).map_err(|_| at)?;
+            zeros.fill(0);
+            at = at.wrapping_add(take as u64);
+            out = later;
+        }
+        Ok(())
+    }
+
+    /// Fills `out` from virtual address `at`.
+    ///
+    /// # Errors
+    ///
+    /// The address that the dump does not have.
+    pub fn read_virtual(&self, at: u64, out: &mut [u8]) -> std::result::Result<(), u64> {
+        self.read(&self.by_vaddr, |s| s.vaddr, at, out)
+    }
+
+    /// Fills `out` from physical address `at`.
+    ///
+    /// # Errors
+    ///
+    /// The address that the dump does not have.
+    pub fn read_physical(&self, at: u64, out: &mut [u8]) -> std::result::Result<(), u64> {
+        self.read(&self.by_paddr, |s| s.paddr, at, out)
+    }
+}
+
+impl Memory for CoreFile {
+    fn read_u64(&self, address: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read_virtual(address, &mut bytes).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}
+
+impl PhysMemory for CoreFile {
+    fn read(&mut self, pa: u64, buf: &mut [u8]) -> std::result::Result<(), ReadFault> {
+        self.read_physical(pa, buf).map_err(|address| ReadFault {
+            address,
+            cause: FaultCause::NotRam,
+        })
+    }
+}

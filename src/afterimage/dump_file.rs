@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writes a dump as a sparse ELF core while its blocks arrive.
+//!
+//! Where each byte of memory goes is known as soon as the RAM ranges are: header, program headers and notes have a
+//! reserved area in front (they go to the end of the file when they outgrow it), memory follows, range after range.
+//! A segment is cut at every gap, so what is missing is absent; zero pages are holes in the file. Two segments over the
+//! same memory (linear mapping and kernel text mapping) share its bytes. ELF gABI chapter 5; PN_XNUM as in elf(5).
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use vmcore::elf_core::{EHDR_LEN, PF_RWX, PHDR_LEN, PN_XNUM, PT_LOAD, PT_NOTE, SHDR_LEN};
+use vmcore::gap_map::GapMap;
+use vmcore::{PAGE_SIZE, PageClass, PhysRange};
+
+use crate::error::{Error, Result};
+
+/// Bytes in front of the memory for headers and notes.
+pub const RESERVED: u64 = 128 << 10;
+
+/// A mapping that becomes segments: `len` bytes at `vaddr` show the memory at `paddr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// Virtual address in the crashed kernel.
+    pub vaddr: u64,
+    /// Physical address.
+    pub paddr: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// A dump being written.
+#[derive(Debug)]
+pub struct DumpFile {
+    path: PathBuf,
+    file: File,
+    /// RAM ranges, sorted and disjoint, with the file offset of each.
+    storage: Vec<(PhysRange, u64)>,
+    data_end: u64,
+    classes: GapMap,
+    stored_bytes: u64,
+}
+
+/// Returns the name of the file while it is being received.
+#[must_use]
+pub fn part_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+impl DumpFile {
+    /// Creates the file at `path` for the memory in `ram`; all of it is lost until written or marked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]; [`Error::Manifest`] when the ranges overlap, are unaligned or too large for a file.
+    pub fn create(path: &Path, ram: &[PhysRange]) -> Result<Self> {
+        let mut sorted: Vec<PhysRange> = ram.iter().copied().filter(|r| !r.is_empty()).collect();
+        sorted.sort();
+        let mut storage = Vec::with_capacity(sorted.len());
+        let mut offset = RESERVED;
+        let mut last_end = 0;
+        for range in sorted {
+            if range.start < last_end {
+                return Err(Error::Manifest(format!(
+                    "RAM range at {:#x} overlaps the one before",
+                    range.start
+                )));
+            }
+            last_end = range.end;
+            // The offset stays congruent to the address, so that page-aligned memory is page-aligned in the file.
+            offset = offset.saturating_add(range.start % PAGE_SIZE);
+            storage.push((range, offset));
+            offset = offset
+                .saturating_add(range.len())
+                .next_multiple_of(PAGE_SIZE);
+            if offset >= 1 << 62 {
+                return Err(Error::Manifest(format!("RAM of more than {offset} bytes")));
+            }
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .map_err(Error::file("create", path))?;
+        file.set_len(offset).map_err(Error::file("size", path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+            storage,
+            data_end: offset,
+            classes: GapMap::new(),
+            stored_bytes: 0,
+        })
+    }
+
+    /// Returns the RAM ranges in ascending order.
+    pub fn ram(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        self.storage.iter().map(|(range, _)| *range)
+    }
+
+    /// Returns the bytes of memory that were written, zero pages left out.
+    #[must_use]
+    pub const fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
+    }
+
+    /// Stores `bytes` of the memory at `paddr`; zero pages become holes. What lies outside RAM is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when the disk is full or fails.
+    pub fn store(&mut self, paddr: u64, bytes: &[u8]) -> Result<()> {
+        let mut at = paddr;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let to_boundary = PAGE_SIZE.saturating_sub(at % PAGE_SIZE) as usize;
+            let (page, later) = rest.split_at_checked(to_boundary).unwrap_or((rest, &[]));
+            self.store_page(at, page)?;
+            at = at.wrapping_add(page.len() as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn store_page(&mut self, paddr: u64, page: &[u8]) -> Result<()> {
+        let end = paddr.saturating_add(page.len() as u64);
+        let range = PhysRange { start: paddr, end };
+        let Some(offset) = self.file_offset(range) else {
+            return Ok(());
+        };
+        if page.iter().all(|b| *b == 0) {
+            self.classes.insert(range, PageClass::Zero);
+            return Ok(());
+        }
+        self.file
+            .write_all_at(page, offset)
+            .map_err(Error::file("write", &self.path))?;
+        self.classes.insert(range, PageClass::Data);
+        self.stored_bytes = self.stored_bytes.saturating_add(page.len() as u64);
+        Ok(())
+    }
+
+    /// Notes that `range` is all zeros, or missing for a reason.
+    pub fn mark(&mut self, range: PhysRange, class: PageClass) {
+        self.classes.insert(range, class);
+    }
+
+    /// Returns what is known of each piece of RAM, in ascending order.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<(PhysRange, PageClass)> {
+        self.ram().flat_map(|range| self.pieces_of(range)).collect()
+    }
+
+    /// Returns `range` cut into pieces of one class each, without holes; what nothing is known of is lost.
+    fn pieces_of(&self, range: PhysRange) -> Vec<(PhysRange, PageClass)> {
+        let mut out = Vec::new();
+        let mut at = range.start;
+        for (run, class) in self.classes.overlapping(range) {
+            let piece = run.intersection(&range);
+            if at < piece.start {
+                out.push((
+                    PhysRange {
+                        start: at,
+                        end: piece.start,
+                    },
+                    PageClass::Lost,
+                ));
+            }
+            at = piece.end;
+            out.push((piece, class));
+        }
+        if at < range.end {
+            out.push((
+                PhysRange {
+                    start: at,
+                    end: range.end,
+                },
+                PageClass::Lost,
+            ));
+        }
+        out
+    }
+
+    fn file_offset(&self, range: PhysRange) -> Option<u64> {
+        let after = self
+            .storage
+            .partition_point(|(r, _)| r.start <= range.start);
+        let (ram, offset) = self.storage.get(after.checked_sub(1)?)?;
+        if range.end > ram.end {
+            return None;
+        }
+        Some(offset.saturating_add(range.start.saturating_sub(ram.start)))
+    }
+
+    /// Returns the program headers of the present pieces of `mapping`.
+    fn segments_of(&self, mapping: &Mapping, table: &mut Vec<u8>) {
+        let mapped = PhysRange {
+            start: mapping.paddr,
+            end: mapping.paddr.saturating_add(mapping.len),
+        };
+        for (ram, offset) in &self.storage {
+            let shared = ram.intersection(&mapped);
+            if shared.is_empty() {
+                continue;
+            }
+            let mut run: Option<PhysRange> = None;
+            for (piece, class) in self.pieces_of(shared) {
+                run = match (run, class.is_known()) {
+                    (Some(r), true) => Some(PhysRange {
+                        start: r.start,
+                        end: piece.end,
+                    }),
+                    (None, true) => Some(piece),
+                    (ended, false) => {
+                        put_load(table, ended, mapping, ram, *offset);
+                        None
+                    }
+                };
+            }
+            put_load(table, run, mapping, ram, *offset);
+        }
+    }
+
+    /// Writes the headers, so that the file is a valid core of what arrived until now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when the disk is full or fails.
+    pub fn write_headers(&self, mappings: &[Mapping], notes: &[u8]) -> Result<()> {
+        let mut loads = Vec::new();
+        for mapping in mappings {
+            self.segments_of(mapping, &mut loads);
+        }
+        let count = loads.len() / PHDR_LEN + 1;
+        let has_many = count >= usize::from(PN_XNUM);
+        // The section header comes first where there is one; it carries the true count.
+        let section_len = if has_many { SHDR_LEN } else { 0 };
+        let head = (EHDR_LEN + section_len) as u64;
+        let table_len = (count * PHDR_LEN) as u64;
+        let notes_len = notes.len() as u64;
+        let fits = head.saturating_add(table_len).saturating_add(notes_len) <= RESERVED;
+        let table_at = if fits { head } else { self.data_end };
+        let notes_at = table_at.saturating_add(table_len);
+        let end = if fits {
+            self.data_end
+        } else {
+            notes_at.saturating_add(notes_len)
+        };
+
+        let mut table = Vec::with_capacity(loads.len() + PHDR_LEN);
+        put_phdr(
+            &mut table,
+            [PT_NOTE, 0],
+            [notes_at, 0, 0, notes_len, notes_len, 4],
+        );
+        table.extend_from_slice(&loads);
+        let count_field = if has_many { PN_XNUM } else { count as u16 };
+        let mut header = elf_header(table_at, count_field, has_many);
+        if has_many {
+            header.extend_from_slice(&section_zero(count as u32));
+        }
+        // A longer tail of an earlier call is cut off, then the header comes last: it makes the rest valid.
+        self.file
+            .set_len(end)
+            .map_err(Error::file("size", &self.path))?;
+        for (bytes, at) in [(&table[..], table_at), (notes, notes_at), (&header[..], 0)] {
+            self.file
+                .write_all_at(bytes, at)
+                .map_err(Error::file("write", &self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the headers, waits for the disk and gives the file its name. With `overwrite` an existing file is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`]; [`Error::Exists`] when the name was taken meanwhile. The part file then stays.
+    pub fn finish(
+        self,
+        mappings: &[Mapping],
+        notes: &[u8],
+        path: &Path,
+        overwrite: bool,
+    ) -> Result<u64> {
+        self.write_headers(mappings, notes)?;
+        self.file
+            .sync_all()
+            .map_err(Error::file("write", &self.path))?;
+        let len = self
+            .file
+            .metadata()
+            .map_err(Error::file("read", &self.path))?
+            .len();
+        if overwrite {
+            std::fs::rename(&self.path, path).map_err(Error::file("create", path))?;
+            return Ok(len);
+        }
+        // A hard link fails where rename would silently replace a file that came between.
+        match std::fs::hard_link(&self.path, path) {
+            Ok(()) => {
+                std::fs::remove_file(&self.path).map_err(Error::file("remove", &self.path))?
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Exists(path.to_path_buf()));
+            }
+            // Not every file system has hard links.
+            Err(_) => std::fs::rename(&self.path, path).map_err(Error::file("create", path))?,
+        }
+        Ok(len)
+    }
+}
+
+fn put_phdr(table: &mut Vec<u8>, words: [u32; 2], fields: [u64; 6]) {
+    for word in words {
+        table.extend_from_slice(&word.to_le_bytes());
+    }
+    for field in fields {
+        table.extend_from_slice(&field.to_le_bytes());
+    }
+}
+
+fn put_load(
+    table: &mut Vec<u8>,
+    run: Option<PhysRange>,
+    mapping: &Mapping,
+    ram: &PhysRange,
+    ram_offset: u64,
+) {
+    let Some(run) = run else { return };
+    let offset = ram_offset.saturating_add(run.start.saturating_sub(ram.start));
+    let vaddr = mapping
+        .vaddr
+        .wrapping_add(run.start.saturating_sub(mapping.paddr));
+    let fields = [offset, vaddr, run.start, run.len(), run.len(), PAGE_SIZE];
+    put_phdr(table, [PT_LOAD, PF_RWX], fields);
+}
+
+/// Returns the ELF header (gABI figure 4-3) of a little-endian AArch64 core.
+fn elf_header(table_at: u64, count: u16, has_section: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(EHDR_LEN + SHDR_LEN);
+    out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    out.extend_from_slice(&4_u16.to_le_bytes()); // ET_CORE
+    out.extend_from_slice(&183_u16.to_le_bytes()); // EM_AARCH64
+    out.extend_from_slice(&1_u32.to_le_bytes()); // EV_CURRENT
+    let section_at = if has_section { EHDR_LEN as u64 } else { 0 };
+    for field in [0, table_at, section_at] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
+    out.extend_from_slice(&0_u32.to_le_bytes()); // e_flags
+    let (section_len, sections) = if has_section {
+        (SHDR_LEN as u16, 1)
+    } else {
+        (0, 0)
+    };
+    for half in [
+        EHDR_LEN as u16,
+        PHDR_LEN as u16,
+        count,
+        section_len,
+        sections,
+        0,
+    ] {
+        out.extend_from_slice(&half.to_le_bytes());
+    }
+    out
+}
+
+/// Returns section header 0, whose sh_info is the number of segments.
+fn section_zero(count: u32) -> [u8; SHDR_LEN] {
+    const SH_INFO: usize = 44;
+    let mut out = [0; SHDR_LEN];
+    for (slot, byte) in out.iter_mut().skip(SH_INFO).zip(count.to_le_bytes()) {
+        *slot = byte;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core_file::CoreFile;
+
+    const LINEAR: u64 = 0xffff_0000_0000_0000;
+    const BASE: u64 = 0x4000_0000;
+    const PAGE: u64 = PAGE_SIZE;
+
+    fn ram(pages: u64) -> PhysRange {
+        PhysRange {
+            start: BASE,
+            end: BASE + pages * PAGE,
+        }
+    }
+
+    fn linear(pages: u64) -> Mapping {
+        Mapping {
+            vaddr: LINEAR + BASE,
+            paddr: BASE,
+            len: pages * PAGE,
+        }
+    }
+
+    fn write(
+        dir: &Path,
+        pages: u64,
+        fill: impl FnOnce(&mut DumpFile),
+        maps: &[Mapping],
+    ) -> CoreFile {
+        let path = dir.join("vmcore");
+        let mut dump = DumpFile::create(&part_path(&path), &[ram(pages)]).expect("create");
+        fill(&mut dump);
+        dump.finish(maps, b"", &path, false).expect("finish");
+        assert!(!part_path(&path).exists());
+        CoreFile::open(&path).expect("valid core")
+    }
+
+    #[test]
+    fn gaps_are_absent_and_zero_pages_read_as_zeros() {
+        let dir = tempfile::tempdir().expect("directory");
+        let core = write(
+            dir.path(),
+            4,
+            |d| {
+                d.store(BASE, &[7; 4096]).expect("store");
+                d.store(BASE + PAGE, &[0; 4096]).expect("store");
+                d.store(BASE + 3 * PAGE, &[9; 4096]).expect("store");
+            },
+            &[linear(4)],
+        );
+        assert_eq!(core.loads().len(), 2);
+        let mut page = vec![1; 8192];
+        core.read_virtual(LINEAR + BASE, &mut page)
+            .expect("present");
+        assert!(page[..4096].iter().all(|b| *b == 7) && page[4096..].iter().all(|b| *b == 0));
+        assert_eq!(
+            core.read_virtual(LINEAR + BASE + PAGE, &mut page),
+            Err(LINEAR + BASE + 2 * PAGE)
+        );
+        assert_eq!(
+            core.read_physical(BASE + 3 * PAGE, &mut page[..4096]),
+            Ok(())
+        );
+        assert_eq!(page[0], 9);
+    }
+
+    #[test]
+    fn text_mapping_shares_the_bytes_of_the_linear_mapping() {
+        let dir = tempfile::tempdir().expect("directory");
+        let text = Mapping {
+            vaddr: 0xffff_8000_8000_0000,
+            paddr: BASE + PAGE,
+            len: PAGE,
+        };
+        let core = write(
+            dir.path(),
+            2,
+            |d| d.store(BASE, &[5; 8192]).expect("store"),
+            &[text, linear(2)],
+        );
+        let offsets: Vec<u64> = core.loads().iter().map(|s| s.offset).collect();
+        assert_eq!(offsets, [RESERVED + PAGE, RESERVED]);
+        assert_eq!(
+            crate::unwind::Memory::read_u64(&core, text.vaddr),
+            Some(0x0505_0505_0505_0505)
+        );
+    }
+
+    #[test]
+    fn more_than_65534_gaps_need_pn_xnum() {
+        let dir = tempfile::tempdir().expect("directory");
+        let pages = 140_000;
+        let core = write(
+            dir.path(),
+            pages,
+            |d| {
+                for n in (0..pages).step_by(2) {
+                    let start = BASE + n * PAGE;
+                    d.mark(
+                        PhysRange {
+                            start,
+                            end: start + PAGE,
+                        },
+                        PageClass::Zero,
+                    );
+                }
+            },
+            &[linear(pages)],
+        );
+        assert_eq!(core.loads().len(), 70_000);
+        let mut byte = [1];
+        assert_eq!(
+            core.read_virtual(LINEAR + BASE + (pages - 2) * PAGE, &mut byte),
+            Ok(())
+        );
+        assert!(
+            core.read_virtual(LINEAR + BASE + (pages - 1) * PAGE, &mut byte)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn overlapping_ram_is_rejected() {
+        let dir = tempfile::tempdir().expect("directory");
+        let twice = [
+            ram(4),
+            PhysRange {
+                start: BASE + PAGE,
+                end: BASE + 9 * PAGE,
+            },
+        ];
+        let result = DumpFile::create(&dir.path().join("x"), &twice);
+        assert!(matches!(result, Err(Error::Manifest(_))));
+    }
+
+    #[test]
+    fn existing_file_is_not_replaced() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("vmcore");
+        std::fs::write(&path, "precious").expect("write");
+        let dump = DumpFile::create(&part_path(&path), &[ram(1)]).expect("create");
+        let result = dump.finish(&[linear(1)], b"", &path, false);
+        assert!(matches!(result, Err(Error::Exists(_))));
+        assert_eq!(std::fs::read(&path).expect("read"), b"precious");
+        assert!(part_path(&path).exists());
+    }
+
+    #[test]
+    fn memory_outside_ram_is_left_out() {
+        let dir = tempfile::tempdir().expect("directory");
+        let core = write(
+            dir.path(),
+            1,
+            |d| d.store(BASE - PAGE, &[3; 8192]).expect("store"),
+            &[linear(1)],
+        );
+        assert_eq!(core.loads().len(), 1);
+    }
+
+    #[test]
+    fn unwritable_directory_is_a_clear_error() {
+        let path = Path::new("/nonexistent/dir/vmcore.part");
+        let error = DumpFile::create(path, &[ram(1)]).expect_err("no directory");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot create /nonexistent/dir/vmcore.part"),
+            "{error}"
+        );
+    }
+}

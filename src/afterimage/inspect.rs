@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `afterimage info` and `verify`: what is in a dump, and whether it is whole.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use vmcore::afterimage_notes::{Phase, name_text};
+use vmcore::{PageClass, PhysRange};
+
+use crate::cli::Inspect;
+use crate::contents::Contents;
+use crate::core_file::CoreFile;
+use crate::error::{Exit, Result};
+use crate::output::{print, size};
+use crate::symbols::hex;
+use crate::terminal::harmless;
+
+/// Runs `info`.
+///
+/// # Errors
+///
+/// When the dump cannot be used.
+pub fn info(args: &Inspect) -> Result<Exit> {
+    let core = CoreFile::open(&args.vmcore)?;
+    let contents = Contents::of(core.note_bytes());
+    let text = if args.json {
+        pretty(&info_json(&core, &contents))
+    } else {
+        info_text(&core, &contents)
+    };
+    print(text.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// Runs `verify`.
+///
+/// # Errors
+///
+/// When the dump cannot be used at all; an incomplete one is no error but [`Exit::Incomplete`].
+pub fn verify(args: &Inspect) -> Result<Exit> {
+    let core = CoreFile::open(&args.vmcore)?;
+    let contents = Contents::of(core.note_bytes());
+    let faults = faults(&core, &contents);
+    let is_whole = faults.is_empty();
+    let text = if args.json {
+        pretty(&json!({
+            "whole": is_whole,
+            "missing": faults,
+            "left_out_bytes": gap_totals(&contents),
+            "lost": lost(&contents).iter().map(range_json).collect::<Vec<_>>(),
+        }))
+    } else if is_whole {
+        format!("whole{}\n", left_out(&contents))
+    } else {
+        let list: String = faults.iter().map(|f| format!("  {f}\n")).collect();
+        format!("incomplete{}; missing:\n{list}", left_out(&contents))
+    };
+    print(text.as_bytes())?;
+    Ok(if is_whole {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
+}
+
+/// Returns what is missing though it should be there, a line each; empty for a whole dump.
+#[must_use]
+pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
+    let mut faults = Vec::new();
+    if core.missing_bytes() > 0 {
+        faults.push(format!(
+            "the file is cut off at {} bytes; {} bytes of memory are past its end",
+            core.len(),
+            core.missing_bytes()
+        ));
+    }
+    for range in lost(contents) {
+        faults.push(format!(
+            "memory {:#x}..{:#x} ({}) was lost",
+            range.start,
+            range.end,
+            size(range.len())
+        ));
+    }
+    for note in &contents.unreadable_notes {
+        faults.push(format!("note {}", harmless(note)));
+    }
+    if contents.statuses.is_empty() {
+        faults.push("registers of any CPU".to_owned());
+    }
+    if core.loads().is_empty() {
+        faults.push("memory: no segment".to_owned());
+    }
+    faults
+}
+
+fn lost(contents: &Contents<'_>) -> Vec<PhysRange> {
+    let gaps = contents.gaps.iter().flatten();
+    gaps.filter(|g| g.class == PageClass::Lost)
+        .map(|g| g.range)
+        .collect()
+}
+
+/// Returns the missing bytes by cause.
+fn gap_totals(contents: &Contents<'_>) -> BTreeMap<&'static str, u64> {
+    let mut totals = BTreeMap::new();
+    for gap in contents.gaps.iter().flatten() {
+        let total: &mut u64 = totals.entry(gap.class.name()).or_default();
+        *total = total.saturating_add(gap.range.len());
+    }
+    totals
+}
+
+fn left_out(contents: &Contents<'_>) -> String {
+    let parts: Vec<String> = gap_totals(contents)
+        .iter()
+        .filter(|(name, _)| **name != PageClass::Lost.name())
+        .map(|(name, bytes)| format!("{name} {}", size(*bytes)))
+        .collect();
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!(" (left out: {})", parts.join(", "))
+}
+
+/// Returns the RAM that the dump describes, gaps included, as few ranges as possible.
+fn ram(core: &CoreFile, contents: &Contents<'_>) -> Vec<PhysRange> {
+    let loads = core.loads().iter().map(|s| PhysRange {
+        start: s.paddr,
+        end: s.paddr.saturating_add(s.mem_len),
+    });
+    let gaps = contents.gaps.iter().flatten().map(|g| g.range);
+    let mut all: Vec<PhysRange> = loads.chain(gaps).collect();
+    all.sort();
+    let mut merged: Vec<PhysRange> = Vec::new();
+    for range in all {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn range_json(range: &PhysRange) -> Value {
+    json!({ "start": range.start, "end": range.end })
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn source(contents: &Contents<'_>) -> &'static str {
+    if contents.is_afterimage() {
+        "afterimage"
+    } else if contents.has_vmcoreinfo {
+        "linux"
+    } else {
+        "unknown"
+    }
+}
+
+fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
+    let reason = contents.reason.as_ref().map(|r| {
+        json!({
+            "kind": r.kind.name(), "cpu": r.cpu, "pc": r.pc, "esr": r.esr, "far": r.far,
+            "text": r.text, "counter": r.counter, "counter_hz": r.counter_hz,
+        })
+    });
+    let cpus: Vec<Value> = contents
+        .cpus()
+        .iter()
+        .map(|(cpu, s)| {
+            json!({
+                "cpu": cpu, "pid": s.pid, "stop": contents.stop_name(*cpu),
+                "pc": s.registers.pc, "sp": s.registers.sp, "pstate": s.registers.pstate,
+            })
+        })
+        .collect();
+    let stops: Vec<Value> = contents
+        .stops
+        .iter()
+        .map(|s| json!({ "cpu": s.cpu, "status": s.status.name(), "waited_us": s.waited_us, "off_confirmed": s.is_off_confirmed }))
+        .collect();
+    let sysregs: Vec<Value> = contents
+        .sysregs
+        .iter()
+        .map(|(cpu, level, values)| {
+            let named: serde_json::Map<String, Value> = values
+                .iter()
+                .map(|r| {
+                    let name =
+                        r.id.name()
+                            .map_or_else(|| format!("{:#x}", r.id.0), str::to_owned);
+                    (name, json!(r.value))
+                })
+                .collect();
+            json!({ "cpu": cpu, "el": level, "values": named })
+        })
+        .collect();
+    json!({
+        "source": source(contents),
+        "reason": reason,
+        "build_id": contents.build_id.map(hex),
+        "ram": ram(core, contents).iter().map(range_json).collect::<Vec<_>>(),
+        "cpus": cpus,
+        "stops": stops,
+        "threads": contents.threads.iter().map(|t| json!({ "id": t.id, "name": name_text(&t.name) })).collect::<Vec<_>>(),
+        "sysregs": sysregs,
+        "timings": timings(contents).iter().map(|(phase, us)| json!({ "phase": phase, "us": us })).collect::<Vec<_>>(),
+        "segments": core.loads().len(),
+        "file_bytes": core.len(),
+        "missing_bytes": core.missing_bytes(),
+        "gap_bytes": gap_totals(contents),
+        "whole": faults(core, contents).is_empty(),
+    })
+}
+
+/// Returns the phases in microseconds since the fault.
+fn timings(contents: &Contents<'_>) -> Vec<(&'static str, u64)> {
+    let hz = contents.reason.as_ref().map_or(0, |r| r.counter_hz);
+    let fault = contents
+        .timings
+        .iter()
+        .find(|t| t.phase == Phase::Fault)
+        .map(|t| t.ticks);
+    let Some(fault) = fault else {
+        return Vec::new();
+    };
+    let us = |ticks: u64| {
+        let since = u128::from(ticks.saturating_sub(fault)).saturating_mul(1_000_000);
+        since
+            .checked_div(u128::from(hz))
+            .and_then(|us| u64::try_from(us).ok())
+    };
+    contents
+        .timings
+        .iter()
+        .filter_map(|t| Some((t.phase.name(), us(t.ticks)?)))
+        .collect()
+}
+
+fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail, here and below.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<10} {value}");
+    };
+    line(
+        "file",
+        format!(
+            "{} ({}, {} segments)",
+            core.path().display(),
+            size(core.len()),
+            core.loads().len()
+        ),
+    );
+    line("source", source(contents).to_owned());
+    if let Some(r) = &contents.reason {
+        line(
+            "reason",
+            format!("{} on CPU {}: {}", r.kind.name(), r.cpu, harmless(r.text)),
+        );
+        line(
+            "",
+            format!("pc {:#x}, esr {:#x}, far {:#x}", r.pc, r.esr, r.far),
+        );
+    }
+    line(
+        "build ID",
+        contents
+            .build_id
+            .map_or_else(|| "not in the dump".to_owned(), hex),
+    );
+    for range in ram(core, contents) {
+        line(
+            "RAM",
+            format!(
+                "{:#x}..{:#x} ({})",
+                range.start,
+                range.end,
+                size(range.len())
+            ),
+        );
+    }
+    for (cpu, status) in contents.cpus() {
+        let how = contents.stop_name(cpu).unwrap_or("stop status unknown");
+        line(
+            "CPU",
+            format!(
+                "{cpu}: {how}, pc {:#x}, sp {:#x}",
+                status.registers.pc, status.registers.sp
+            ),
+        );
+    }
+    for stop in &contents.stops {
+        if !contents.cpus().iter().any(|(cpu, _)| *cpu == stop.cpu) {
+            line(
+                "CPU",
+                format!("{}: {}, no registers", stop.cpu, stop.status.name()),
+            );
+        }
+    }
+    for thread in &contents.threads {
+        line(
+            "thread",
+            format!("{}: {}", thread.id, harmless(name_text(&thread.name))),
+        );
+    }
+    for (phase, us) in timings(contents) {
+        line("time", format!("{phase}: {us} us"));
+    }
+    for (name, bytes) in gap_totals(contents) {
+        line(
+            "left out",
+            format!("{name}: {} ({bytes} bytes)", size(bytes)),
+        );
+    }
+    if contents.gaps.is_none() {
+        line("left out", "the file does not say".to_owned());
+    }
+    for fault in faults(core, contents) {
+        line("missing", fault);
+    }
+    out
+}

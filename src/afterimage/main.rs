@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `afterimage` command.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use afterimage::cli::{Cli, Command};
+use afterimage::error::{Error, Exit, Result};
+use afterimage::interrupt::Interrupt;
+use afterimage::{bt, dmesg, gdb, inspect, receive, run, watch};
+use clap::Parser as _;
+
+fn dispatch(command: &Command) -> Result<Exit> {
+    let interrupt = || Interrupt::install().map_err(Error::Terminal);
+    match command {
+        Command::Watch(args) => watch::watch(args, &interrupt()?),
+        Command::Receive(args) => receive::receive(args, &interrupt()?),
+        Command::Run(args) => run::run(args, &interrupt()?),
+        Command::Info(args) => inspect::info(args),
+        Command::Verify(args) => inspect::verify(args),
+        Command::Bt(args) => bt::bt(args),
+        Command::Dmesg(args) => dmesg::dmesg(args),
+        Command::Gdb(args) => gdb::gdb(args),
+    }
+}
+
+fn main() -> ExitCode {
+    let exit = match dispatch(&Cli::parse().command) {
+        Ok(exit) => exit,
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(Error::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            eprintln!("afterimage: {error}");
+            Exit::Failed
+        }
+    };
+    ExitCode::from(exit.code())
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Builds the notes segment of a dump: a vector that grows, where the crash path has fixed buffers.
+
+use vmcore::afterimage_notes::list::{ListWriter, list_len};
+use vmcore::afterimage_notes::{Entry, GAPS, Gap};
+use vmcore::notes::{AFTERIMAGE, CORE, Note};
+use vmcore::registers::{NT_PRSTATUS, PRSTATUS_LEN, PrStatus};
+
+/// Notes, padded to 4 bytes each (gABI chapter 5, "Note Section").
+#[derive(Debug, Default, Clone)]
+pub struct NoteBytes(Vec<u8>);
+
+impl NoteBytes {
+    /// Adds a note; a name or payload that a note cannot hold (4 GiB) is left out.
+    pub fn add(&mut self, name: &[u8], kind: u32, desc: &[u8]) {
+        let (Ok(name_len), Ok(desc_len)) = (
+            u32::try_from(name.len().saturating_add(1)),
+            u32::try_from(desc.len()),
+        ) else {
+            return;
+        };
+        for word in [name_len, desc_len, kind] {
+            self.0.extend_from_slice(&word.to_le_bytes());
+        }
+        self.0.extend_from_slice(name);
+        self.0.push(0);
+        self.pad();
+        self.0.extend_from_slice(desc);
+        self.pad();
+    }
+
+    /// Adds a note as it was found.
+    pub fn add_note(&mut self, note: &Note<'_>) {
+        self.add(note.name, note.kind, note.desc);
+    }
+
+    /// Adds registers.
+    pub fn add_status(&mut self, status: &PrStatus) {
+        let mut desc = [0; PRSTATUS_LEN];
+        // The buffer has the payload's fixed size.
+        if status.encode(&mut desc).is_ok() {
+            self.add(CORE.as_bytes(), NT_PRSTATUS, &desc);
+        }
+    }
+
+    /// Adds the list of what is missing.
+    pub fn add_gaps(&mut self, gaps: &[Gap]) {
+        self.add_list(GAPS, gaps);
+    }
+
+    fn add_list<E: Entry>(&mut self, kind: u32, entries: &[E]) {
+        let mut desc = vec![0; list_len::<E>(entries.len())];
+        let written = ListWriter::new(&mut desc, 0).and_then(|mut list| {
+            for entry in entries {
+                list.push(entry)?;
+            }
+            list.finish()
+        });
+        // The buffer has the list's size.
+        if written.is_ok() {
+            self.add(AFTERIMAGE.as_bytes(), kind, &desc);
+        }
+    }
+
+    /// Returns the notes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn pad(&mut self) {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmcore::notes::Notes;
+    use vmcore::{PageClass, PhysRange};
+
+    #[test]
+    fn notes_are_read_back() {
+        let mut notes = NoteBytes::default();
+        notes.add(b"ABC", 7, &[1, 2, 3, 4, 5]);
+        notes.add_status(&PrStatus {
+            pid: 3,
+            ..PrStatus::default()
+        });
+        let found: Vec<_> = Notes::new(notes.as_bytes())
+            .map(|n| (n.name.to_vec(), n.kind, n.desc.len()))
+            .collect();
+        assert_eq!(found, [(b"ABC".to_vec(), 7, 5), (b"CORE".to_vec(), 1, 392)]);
+    }
+
+    #[test]
+    fn gaps_are_read_back() {
+        let gap = Gap {
+            range: PhysRange {
+                start: 4096,
+                end: 8192,
+            },
+            class: PageClass::Lost,
+        };
+        let mut notes = NoteBytes::default();
+        notes.add_gaps(&[gap]);
+        let contents = crate::contents::Contents::of(notes.as_bytes());
+        assert_eq!(contents.gaps, Some(vec![gap]));
+    }
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ELF of the crashed program: build ID, where its code is, names and lines of addresses, unwind tables.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gimli::{DebugFrame, EhFrame, EndianArcSlice, LittleEndian};
+use object::{Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, SymbolKind};
+
+use crate::error::{Error, Result};
+
+/// Bytes of a section, shared.
+pub type Bytes = EndianArcSlice<LittleEndian>;
+
+/// The unwind tables of an ELF.
+#[derive(Debug)]
+pub struct FrameTables {
+    /// `.debug_frame`.
+    pub debug_frame: DebugFrame<Bytes>,
+    /// `.eh_frame`.
+    pub eh_frame: EhFrame<Bytes>,
+    /// Where the sections lie, for pc-relative pointers in `.eh_frame`.
+    pub bases: gimli::BaseAddresses,
+}
+
+/// One line of a backtrace: a function, perhaps inlined, and where in the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFrame {
+    /// Demangled name, `None` where the ELF names none.
+    pub function: Option<String>,
+    /// File and line.
+    pub location: Option<(String, u32)>,
+}
+
+/// An ELF with symbols.
+pub struct Symbols {
+    path: PathBuf,
+    build_id: Option<Vec<u8>>,
+    code: Vec<Range<u64>>,
+    /// Functions by address: (begin, end, mangled name).
+    functions: Vec<(u64, u64, String)>,
+    lines: addr2line::Context<Bytes>,
+    frames: FrameTables,
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn section(file: &object::File<'_>, name: &str) -> Bytes {
+    let data = file
+        .section_by_name(name)
+        .and_then(|s| s.data().ok())
+        .unwrap_or_default();
+    EndianArcSlice::new(Arc::from(data), LittleEndian)
+}
+
+fn section_address(file: &object::File<'_>, name: &str) -> u64 {
+    file.section_by_name(name).map_or(0, |s| s.address())
+}
+
+impl Symbols {
+    /// Reads the ELF at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when it cannot be read, [`Error::BadElf`] when it is no ELF of an arm64 program.
+    pub fn open(path: &Path) -> Result<Self> {
+        let data = std::fs::read(path).map_err(Error::file("read", path))?;
+        Self::parse(path, &data)
+    }
+
+    fn parse(path: &Path, data: &[u8]) -> Result<Self> {
+        let bad = |what: String| Error::BadElf {
+            path: path.to_path_buf(),
+            what,
+        };
+        let file = object::File::parse(data).map_err(|e| bad(e.to_string()))?;
+        if file.architecture() != object::Architecture::Aarch64 || !file.is_little_endian() {
+            return Err(bad(format!(
+                "it is for {:?}, not little-endian arm64",
+                file.architecture()
+            )));
+        }
+        let build_id = file
+            .build_id()
+            .map_err(|e| bad(format!("build ID note: {e}")))?
+            .map(<[u8]>::to_vec);
+        let code = file
+            .segments()
+            .filter(|s| matches!(s.flags(), object::SegmentFlags::Elf { p_flags, .. } if (p_flags & object::elf::PF_X).0 != 0))
+            .map(|s| s.address()..s.address().saturating_add(s.size()))
+            .collect();
+        let mut functions: Vec<(u64, u64, String)> = file
+            .symbols()
+            // Assembly labels have no type; mapping symbols ($x, $d) are no names.
+            .filter(|s| {
+                matches!(s.kind(), SymbolKind::Text | SymbolKind::Unknown) && s.is_definition()
+            })
+            .filter_map(|s| {
+                let name = s
+                    .name()
+                    .ok()
+                    .filter(|n| !n.is_empty() && !n.starts_with('$'))?;
+                let end = s.address().saturating_add(s.size());
+                Some((s.address(), end, name.to_owned()))
+            })
+            .collect();
+        functions.sort_by_key(|f| (f.0, f.1));
+        let mut dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(&file, id.name())))
+            .map_err(|e| bad(format!("debug information: {e}")))?;
+        dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
+        let lines = addr2line::Context::from_dwarf(dwarf)
+            .map_err(|e| bad(format!("debug information: {e}")))?;
+        let mut debug_frame = DebugFrame::from(section(&file, ".debug_frame"));
+        debug_frame.set_address_size(8);
+        let mut eh_frame = EhFrame::from(section(&file, ".eh_frame"));
+        eh_frame.set_address_size(8);
+        let bases = gimli::BaseAddresses::default()
+            .set_eh_frame(section_address(&file, ".eh_frame"))
+            .set_text(section_address(&file, ".text"))
+            .set_got(section_address(&file, ".got"));
+        Ok(Self {
+            path: path.to_path_buf(),
+            build_id,
+            code,
+            functions,
+            lines,
+            frames: FrameTables {
+                debug_frame,
+                eh_frame,
+                bases,
+            },
+        })
+    }
+
+    /// Returns where the ELF was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the GNU build ID.
+    #[must_use]
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
+    }
+
+    /// Accepts the ELF as the one that crashed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongElf`] when its build ID is not `expected`.
+    pub fn require_build_id(&self, expected: &[u8]) -> Result<()> {
+        if self.build_id() == Some(expected) {
+            return Ok(());
+        }
+        Err(Error::WrongElf {
+            path: self.path.clone(),
+            found: self.build_id().map_or_else(|| "absent".to_owned(), hex),
+            expected: hex(expected),
+        })
+    }
+
+    /// Returns the unwind tables.
+    #[must_use]
+    pub const fn frame_tables(&self) -> &FrameTables {
+        &self.frames
+    }
+
+    /// Returns whether `address` lies in an executable segment.
+    #[must_use]
+    pub fn is_code(&self, address: u64) -> bool {
+        self.code.iter().any(|range| range.contains(&address))
+    }
+
+    /// Returns the functions at `address`, innermost inlined one first; empty where nothing is known.
+    #[must_use]
+    pub fn source_frames(&self, address: u64) -> Vec<SourceFrame> {
+        let mut frames = self.dwarf_frames(address).unwrap_or_default();
+        if frames.iter().all(|f| f.function.is_none())
+            && let Some(name) = self.symbol(address)
+        {
+            let location = frames.first().and_then(|f| f.location.clone());
+            frames = vec![SourceFrame {
+                function: Some(name),
+                location,
+            }];
+        }
+        frames
+    }
+
+    fn dwarf_frames(&self, address: u64) -> std::result::Result<Vec<SourceFrame>, gimli::Error> {
+        let mut found = Vec::new();
+        let mut frames = self.lines.find_frames(address).skip_all_loads()?;
+        while let Some(frame) = frames.next()? {
+            let function = match &frame.function {
+                Some(name) => Some(demangle(&name.raw_name()?)),
+                None => None,
+            };
+            let location = frame
+                .location
+                .and_then(|l| Some((l.file?.to_owned(), l.line?)));
+            if function.is_some() || location.is_some() {
+                found.push(SourceFrame { function, location });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the name of the symbol that `address` lies in; a symbol without a size reaches to the next.
+    fn symbol(&self, address: u64) -> Option<String> {
+        if !self.is_code(address) {
+            return None;
+        }
+        let after = self
+            .functions
+            .partition_point(|(begin, ..)| *begin <= address);
+        let candidates = self.functions.get(..after)?;
+        candidates
+            .iter()
+            .rev()
+            .take(16)
+            .find(|(begin, end, _)| begin == end || address < *end)
+            .map(|(.., name)| demangle(name))
+    }
+}
+
+/// Returns `name` demangled, without its hash.
+#[must_use]
+pub fn demangle(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}
+
+/// Returns `bytes` in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Finds the ELF whose build ID is `build_id` among `paths`; a directory is searched, not descended into.
+///
+/// # Errors
+///
+/// [`Error::WrongElf`] when a *file* that was named is another build; [`Error::File`] when one cannot be read.
+pub fn find_matching(paths: &[PathBuf], build_id: Option<&[u8]>) -> Result<Option<Symbols>> {
+    let mut wrong = None;
+    for path in paths {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(Error::file("read", path))?;
+            for entry in entries.filter_map(std::result::Result::ok) {
+                // A directory may hold anything; what is no ELF is passed over.
+                if let Ok(symbols) = Symbols::open(&entry.path())
+                    && build_id.is_some()
+                    && symbols.build_id() == build_id
+                {
+                    return Ok(Some(symbols));
+                }
+            }
+            continue;
+        }
+        let symbols = Symbols::open(path)?;
+        match build_id {
+            // A dump without a build ID cannot be matched; the file that was named is believed.
+            None => return Ok(Some(symbols)),
+            Some(expected) => match symbols.require_build_id(expected) {
+                Ok(()) => return Ok(Some(symbols)),
+                Err(error) => wrong = Some(error),
+            },
+        }
+    }
+    wrong.map_or(Ok(None), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rust_names_lose_their_hash() {
+        assert_eq!(
+            demangle("_ZN6kernel5crash7trigger17h0123456789abcdefE"),
+            "kernel::crash::trigger"
+        );
+        assert_eq!(demangle("vector_table"), "vector_table");
+    }
+
+    #[test]
+    fn text_file_is_no_elf() {
+        let error = Symbols::parse(Path::new("x"), b"hello").expect_err("no ELF");
+        assert!(matches!(error, Error::BadElf { .. }), "{error}");
+    }
+
+    #[test]
+    fn elf_of_another_machine_is_rejected() {
+        let this = std::env::current_exe().expect("own path");
+        let error = Symbols::open(&this);
+        let is_arm64 = cfg!(target_arch = "aarch64");
+        assert_eq!(error.is_ok(), is_arm64);
+    }
+
+    #[test]
+    fn hex_pads_each_byte() {
+        assert_eq!(hex(&[0, 0xab, 5]), "00ab05");
+    }
+
+    #[test]
+    fn directory_without_elf_matches_nothing() {
+        let dir = tempfile::tempdir().expect("directory");
+        std::fs::write(dir.path().join("note.txt"), "text").expect("write");
+        let found = find_matching(&[dir.path().to_path_buf()], Some(&[1])).expect("search");
+        assert!(found.is_none());
+    }
+}
