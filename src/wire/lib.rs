@@ -1,3 +1,45 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder head of the wire crate, replaced by its first commit.
+//! The link protocol between a capture kernel and the host; docs/protocol.md.
+//!
+//! Sans-I/O: the sending side fills the caller's buffers, the receiving side is pushed whatever bytes came. Console
+//! text and frames share the line; frames are COBS between zero bytes with a CRC-32C, so that a reader can start
+//! anywhere. Blocks stand alone: a lost frame costs its block and nothing else.
 #![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(any(feature = "alloc", feature = "deflate"))]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+#[cfg(feature = "alloc")]
+pub mod assembler;
+pub mod block;
+pub mod codec;
+mod cursor;
+mod error;
+pub mod frame;
+pub mod manifest;
+pub mod memory_block;
+pub mod receiver;
+pub mod segment_block;
+pub mod summary;
+
+#[cfg(feature = "alloc")]
+pub use assembler::Assembler;
+pub use block::{BlockHash, BlockKind};
+pub use codec::{Codec, Encoder};
+pub use error::Error;
+pub use frame::{Frame, FrameType, Sender};
+pub use manifest::Manifest;
+pub use memory_block::{BlockWriter, MemoryBlock, PageClass};
+pub use receiver::{Event, Receiver};
+pub use segment_block::SegmentBlock;
+pub use summary::{Finished, Next, Summary};
+
+/// The protocol version that this code sends.
+pub const VERSION: u8 = 1;
+/// The oldest protocol version that this code reads.
+pub const VERSION_MIN: u8 = 1;
+/// Bytes of the page that blocks are made of.
+pub const PAGE_SIZE: usize = 4096;

@@ -132,7 +132,7 @@ mod tests {
             0x45, 0, 0, 0x96, 0, 0, 0, 0,
             0, 0, 0, 0, 0, 0, 0, 0,
             2, 1, 0, 0, 0, 0, 0, 0,
-            0x20, 0xac, 0xb9, 0x03, 0, 0, 0, 0,
+            0xa0, 0xac, 0xb9, 0x03, 0, 0, 0, 0,
             b'n', b'u', b'l', b'l',
         ]);
         assert_eq!(Reason::decode(&out), Ok(SAMPLE));

@@ -85,12 +85,13 @@ impl<'a> CoreHeaderWriter<'a> {
                 .ok_or(Error::RangeWraps { start, len })?;
         }
         let at = core_header_len(0).saturating_add(self.segments.saturating_mul(PHDR_LEN));
+        let end = at.saturating_add(PHDR_LEN);
         let have = self.out.len() as u64;
-        let needed = at.saturating_add(PHDR_LEN) as u64;
-        let out = self
-            .out
-            .get_mut(at..)
-            .ok_or(Error::BufferTooSmall { needed, have })?;
+        let too_small = Error::BufferTooSmall {
+            needed: end as u64,
+            have,
+        };
+        let out = self.out.get_mut(at..end).ok_or(too_small)?;
         let mut writer = Writer::new(out);
         writer.u32(segment.kind)?;
         writer.u32(segment.flags)?;

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The last frames: what was sent, and what comes next.
+
+use crate::Error;
+use crate::cursor::{Reader, Writer};
+
+/// Page classes that a summary has room for.
+pub const CLASSES: usize = 8;
+
+/// What was sent.
+///
+/// Layout: blocks u32, frames u32, pages per class 8 times u64 (by class number), tree hash 32 bytes, bytes on the line
+/// u64, counter at the first frame u64, counter now u64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Number of blocks; they are numbered from 0.
+    pub blocks: u32,
+    /// Number of frames before this one.
+    pub frames: u32,
+    /// Pages of each class, by the class's number.
+    pub pages: [u64; CLASSES],
+    /// SHA-256 over the hashes of all blocks in order ([`crate::block::TreeHash`]).
+    pub tree_hash: [u8; 32],
+    /// Bytes on the line before this frame.
+    pub line_bytes: u64,
+    /// The system counter at the first frame.
+    pub ticks_begin: u64,
+    /// The system counter at this frame.
+    pub ticks_end: u64,
+}
+
+impl Summary {
+    /// Bytes of the payload.
+    pub const LEN: usize = 128;
+
+    /// Writes the payload and returns its length.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`].
+    pub fn encode(&self, out: &mut [u8]) -> Result<usize, Error> {
+        let mut writer = Writer::new(out);
+        writer.u32(self.blocks)?;
+        writer.u32(self.frames)?;
+        for pages in self.pages {
+            writer.u64(pages)?;
+        }
+        writer.put(&self.tree_hash)?;
+        writer.u64(self.line_bytes)?;
+        writer.u64(self.ticks_begin)?;
+        writer.u64(self.ticks_end)?;
+        Ok(writer.offset())
+    }
+
+    /// Reads a frame's payload; what a later version appends is left unread.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`].
+    pub fn decode(payload: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(payload);
+        let mut summary = Self {
+            blocks: reader.u32()?,
+            frames: reader.u32()?,
+            ..Self::default()
+        };
+        for pages in &mut summary.pages {
+            *pages = reader.u64()?;
+        }
+        summary.tree_hash = reader.array()?;
+        summary.line_bytes = reader.u64()?;
+        summary.ticks_begin = reader.u64()?;
+        summary.ticks_end = reader.u64()?;
+        Ok(summary)
+    }
+}
+
+/// What the capture kernel does after the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It reboots the machine.
+    Reboot,
+    /// It stops.
+    Halt,
+    /// It turns the machine off.
+    PowerOff,
+    /// It waits for the host.
+    Wait,
+    /// Something that this version has no word for.
+    Other(u8),
+}
+
+impl Next {
+    /// Returns the number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Reboot => 1,
+            Self::Halt => 2,
+            Self::PowerOff => 3,
+            Self::Wait => 4,
+            Self::Other(code) => code,
+        }
+    }
+
+    /// Returns what has this number.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::Reboot,
+            2 => Self::Halt,
+            3 => Self::PowerOff,
+            4 => Self::Wait,
+            code => Self::Other(code),
+        }
+    }
+}
+
+/// The last frame of a dump.
+///
+/// Layout: next u8, whether the dump was cut short u8, reserved u16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// What comes next.
+    pub next: Next,
+    /// Whether the capture kernel gave up before the end.
+    pub is_cut_short: bool,
+}
+
+impl Finished {
+    /// Bytes of the payload.
+    pub const LEN: usize = 4;
+
+    /// Returns the payload.
+    #[must_use]
+    pub const fn encode(&self) -> [u8; Self::LEN] {
+        [self.next.code(), self.is_cut_short as u8, 0, 0]
+    }
+
+    /// Reads a frame's payload.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`].
+    pub fn decode(payload: &[u8]) -> Result<Self, Error> {
+        let [next, is_cut_short, _, _] = Reader::new(payload).array()?;
+        Ok(Self {
+            next: Next::from_code(next),
+            is_cut_short: is_cut_short != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summary_of_version_1_has_its_golden_bytes() {
+        let summary = Summary {
+            blocks: 3,
+            frames: 9,
+            pages: [1, 2, 3, 4, 5, 6, 0, 0],
+            tree_hash: [0xee; 32],
+            line_bytes: 0x0102,
+            ticks_begin: 7,
+            ticks_end: 8,
+        };
+        let mut out = [0xff; 128];
+        assert_eq!(summary.encode(&mut out), Ok(Summary::LEN));
+        assert_eq!(
+            out[..24],
+            [
+                3, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0
+            ]
+        );
+        assert_eq!(out[72..104], [0xee; 32]);
+        assert_eq!(
+            out[104..],
+            [
+                2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0
+            ]
+        );
+        assert_eq!(Summary::decode(&out), Ok(summary));
+    }
+
+    #[test]
+    fn summary_cut_short_is_refused() {
+        assert!(matches!(
+            Summary::decode(&[0; 127]),
+            Err(Error::Truncated { .. })
+        ));
+        assert!(Summary::default().encode(&mut [0; 127]).is_err());
+    }
+
+    #[test]
+    fn finished_of_version_1_has_its_golden_bytes() {
+        let finished = Finished {
+            next: Next::Halt,
+            is_cut_short: true,
+        };
+        assert_eq!(finished.encode(), [2, 1, 0, 0]);
+        assert_eq!(Finished::decode(&finished.encode()), Ok(finished));
+    }
+
+    #[test]
+    fn finished_with_an_unknown_next_keeps_its_number() {
+        assert_eq!(Finished::decode(&[9, 0, 0, 0]).unwrap().next.code(), 9);
+        assert!(Finished::decode(&[1, 0, 0]).is_err());
+    }
+}
