@@ -265,15 +265,8 @@ fn parse_ranges(cursor: &mut Cursor<'_>, total_ram: u64) -> Result<(u64, u64), C
         }
         cursor.advance();
     };
-    while size > 0 {
-        match cursor.peek() {
-            None | Some(b' ') => break,
-            Some(b'@') => {
-                cursor.advance();
-                return Ok((size, cursor.memory_size()?));
-            }
-            Some(_) => cursor.advance(),
-        }
+    if size > 0 && cursor.skip_to_offset() {
+        return Ok((size, cursor.memory_size()?));
     }
     Ok((size, 0))
 }
@@ -327,6 +320,17 @@ impl<'a> Cursor<'a> {
         }
         self.advance();
         Ok(())
+    }
+
+    /// Skips to after the `@` of this parameter; returns whether there is one.
+    fn skip_to_offset(&mut self) -> bool {
+        let at = until_blank(self.rest())
+            .iter()
+            .position(|byte| *byte == b'@');
+        self.offset = self
+            .offset
+            .saturating_add(at.map_or(0, |at| at.saturating_add(1)));
+        at.is_some()
     }
 
     fn memory_size(&mut self) -> Result<u64, CrashKernelError> {

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole boards: what is read from them, and that mutations of them do no harm.
+
+use super::*;
+use crate::dtb::exercise::exercise;
+use crate::dtb::testing::{PI, VIRT, config, dtc};
+use crate::range::PhysAddr;
+use proptest::prelude::*;
+use std::sync::LazyLock;
+
+static VIRT_BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| dtc("dts", "dtb", VIRT.as_bytes()).0);
+static PI_BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| dtc("dts", "dtb", PI.as_bytes()).0);
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn virt_board_is_read() {
+    let dtb = Dtb::validate(&VIRT_BLOB).unwrap();
+    assert_eq!(dtb.model(), Some("linux,dummy-virt"));
+    assert!(dtb.is_compatible("linux,dummy-virt"));
+    assert_eq!(
+        dtb.ram().unwrap().as_slice(),
+        [range(0x4000_0000, 0x800_0000)]
+    );
+    assert_eq!(dtb.boot_args(), b"crashkernel=2M lkdtm=PANIC");
+    assert_eq!(dtb.initrd(), Ok(Some(range(0x4800_0000, 0x10_0000))));
+    assert_eq!(dtb.kdump_info(), Ok(None));
+    let psci = Psci {
+        conduit: Conduit::Hvc,
+        version: PsciVersion::V1_0,
+    };
+    assert_eq!(dtb.psci(), Ok(Some(psci)));
+    let gic = Gic::V2 {
+        distributor: range(0x800_0000, 0x1_0000),
+        cpu_interface: range(0x801_0000, 0x1_0000),
+    };
+    assert_eq!(dtb.gic(), Ok(Some(gic)));
+    let level = |intid| {
+        Some(Interrupt {
+            intid,
+            trigger: Trigger::Level,
+        })
+    };
+    let timer = dtb.arch_timer().unwrap().unwrap();
+    assert_eq!(
+        (timer.physical, timer.virtual_, timer.hypervisor),
+        (level(30), level(27), level(26))
+    );
+    let console = dtb.console().unwrap().unwrap();
+    assert!(console.is_compatible("arm,pl011"));
+    assert_eq!(console.registers, range(0x900_0000, 0x1000));
+    assert_eq!((console.baud, console.clock_hz), (None, Some(24_000_000)));
+    assert_eq!(console.interrupt, level(33));
+    let cpus = dtb.cpus::<8>().unwrap();
+    let expected = [0, 1].map(|mpidr| Cpu {
+        mpidr,
+        enable_method: EnableMethod::Psci,
+    });
+    assert!(cpus.iter().eq(expected));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn pi_board_is_read_through_its_bus() {
+    let dtb = Dtb::validate(&PI_BLOB).unwrap();
+    let ram = [
+        range(0, 0x3c00_0000),
+        range(0x4000_0000, 0x8000_0000),
+        range(1 << 32, 1 << 32),
+    ];
+    assert_eq!(dtb.ram().unwrap().as_slice(), ram);
+    assert!(dtb.memory_reservations().eq([Ok(range(0, 0x1000))]));
+    let nvram = ReservedRegion {
+        name: "nvram@1000000",
+        range: range(0x100_0000, 0x1000),
+        is_no_map: true,
+    };
+    assert!(dtb.reserved_memory().unwrap().iter().eq([nvram]));
+    let console = dtb.console().unwrap().unwrap();
+    assert_eq!(
+        (console.path, console.options, console.baud),
+        ("serial0", "115200n8", Some(115_200))
+    );
+    assert_eq!(console.registers, range(0xfe20_1000, 0x200));
+    assert_eq!(
+        console.interrupt.map(|interrupt| interrupt.intid),
+        Some(153)
+    );
+    let gic = Gic::V2 {
+        distributor: range(0xff84_1000, 0x1000),
+        cpu_interface: range(0xff84_2000, 0x2000),
+    };
+    assert_eq!(dtb.gic(), Ok(Some(gic)));
+    let cpus = dtb.cpus::<1>().unwrap();
+    let release = PhysAddr(0xd8);
+    let first = Cpu {
+        mpidr: 0,
+        enable_method: EnableMethod::SpinTable { release },
+    };
+    assert_eq!((cpus.first(), cpus.missed()), (Some(first), 1));
+    assert_eq!(dtb.psci(), Ok(None));
+}
+
+#[test]
+fn gic_v3_with_two_redistributor_regions_is_read() {
+    let blob = board()
+        .begin("intc@8000000")
+        .text("compatible", "arm,gic-v3")
+        .cells("#redistributor-regions", &[2])
+        .cells(
+            "reg",
+            &[
+                0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, 0x20_0000, 1, 0, 0, 0x2_0000,
+            ],
+        )
+        .end()
+        .finish();
+    let Some(Gic::V3 {
+        distributor,
+        redistributors,
+    }) = Dtb::validate(&blob).unwrap().gic().unwrap()
+    else {
+        panic!("a GICv3 is there");
+    };
+    assert_eq!(distributor, range(0x800_0000, 0x1_0000));
+    assert!(
+        redistributors
+            .iter()
+            .eq([range(0x80a_0000, 0x20_0000), range(1 << 32, 0x2_0000)])
+    );
+}
+
+proptest! {
+    #![proptest_config(proptest::test_runner::Config {
+        cases: if cfg!(miri) { 4 } else { 2048 },
+        ..config()
+    })]
+
+    #[test]
+    #[cfg_attr(miri, ignore = "runs dtc")]
+    fn mutated_boards_neither_panic_nor_hang(
+        is_pi in any::<bool>(),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut blob = if is_pi { PI_BLOB.clone() } else { VIRT_BLOB.clone() };
+        for (index, byte) in changes {
+            *index.get_mut(&mut blob[..]) = byte;
+        }
+        exercise(&blob);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "runs dtc")]
+    fn boards_with_mutated_cells_neither_panic_nor_hang(
+        is_pi in any::<bool>(),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0_u32..12), 1..4),
+    ) {
+        let mut blob = if is_pi { PI_BLOB.clone() } else { VIRT_BLOB.clone() };
+        for (index, cell) in changes {
+            let at = index.index(blob.len() / 4) * 4;
+            blob[at..at + 4].copy_from_slice(&cell.to_be_bytes());
+        }
+        exercise(&blob);
+    }
+
+    #[test]
+    fn any_bytes_after_a_header_neither_panic_nor_hang(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut blob = board().finish();
+        let at = blob.len() - body.len().min(blob.len() - 40);
+        let len = blob.len() - at;
+        blob[at..].copy_from_slice(&body[..len]);
+        exercise(&blob);
+    }
+}
