@@ -226,7 +226,7 @@ mod tests {
             .unwrap();
         #[rustfmt::skip]
         assert_eq!(out[..len], [
-            0, 7, 1, 4, 0xd1, 0xd2, 0xd3, 0xd4, 1, 1, 1, 3, 1, 2, 5, 0x0f, 0x5c, 0x65, 0x8a, 0,
+            0, 7, 1, 4, 0xd1, 0xd2, 0xd3, 0xd4, 1, 1, 1, 3, 1, 2, 5, 0x88, 0x5c, 0xd9, 0x5c, 0,
         ]);
         assert_eq!(sender.frames(), 1);
         assert_eq!(sender.line_bytes(), len as u64);
