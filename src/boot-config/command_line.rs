@@ -206,14 +206,16 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_bytes_end_and_offsets_point_into_the_line(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut last = None;
-            for parameter in parameters(&line) {
-                prop_assert!(parameter.offset < line.len());
-                prop_assert!(last.is_none_or(|offset| offset < parameter.offset));
-                last = Some(parameter.offset);
+    #![proptest_config(crate::testing::config())]
+
+            #[test]
+            fn any_bytes_end_and_offsets_point_into_the_line(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+                let mut last = None;
+                for parameter in parameters(&line) {
+                    prop_assert!(parameter.offset < line.len());
+                    prop_assert!(last.is_none_or(|offset| offset < parameter.offset));
+                    last = Some(parameter.offset);
+                }
             }
         }
-    }
 }

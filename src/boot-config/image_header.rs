@@ -360,16 +360,18 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_header_is_placed_inside_the_region_or_rejected(
-            text_offset in any::<u64>(), image_size in any::<u64>(), start in any::<u64>(), len in any::<u64>()
-        ) {
-            let image = ImageHeader::parse(&header(text_offset, image_size, 0)).unwrap();
-            let region = PhysRange { start, end: start.saturating_add(len) };
-            if let Ok(placed) = image.place(1, region) {
-                prop_assert!(region.contains_range(&placed.memory));
-                prop_assert_eq!(placed.base % BASE_ALIGN, 0);
+    #![proptest_config(crate::testing::config())]
+
+            #[test]
+            fn any_header_is_placed_inside_the_region_or_rejected(
+                text_offset in any::<u64>(), image_size in any::<u64>(), start in any::<u64>(), len in any::<u64>()
+            ) {
+                let image = ImageHeader::parse(&header(text_offset, image_size, 0)).unwrap();
+                let region = PhysRange { start, end: start.saturating_add(len) };
+                if let Ok(placed) = image.place(1, region) {
+                    prop_assert!(region.contains_range(&placed.memory));
+                    prop_assert_eq!(placed.base % BASE_ALIGN, 0);
+                }
             }
         }
-    }
 }

@@ -26,6 +26,8 @@ pub mod fixed_list;
 pub mod image_header;
 pub mod memory_map;
 pub mod range;
+#[cfg(test)]
+mod testing;
 
 pub use command_line::{Parameter, Parameters, parameters};
 pub use crashkernel::{CrashKernel, CrashKernelError};

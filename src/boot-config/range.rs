@@ -442,27 +442,29 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn insert_and_subtract_agree_with_a_set_of_numbers(
-            steps in proptest::collection::vec((any::<bool>(), 0_u64..64, 0_u64..16), 0..24)
-        ) {
-            let mut set = RangeSet::<64>::new();
-            let mut model = BTreeSet::new();
-            for (adds, start, len) in steps {
-                let step = PhysRange::from_len(start, len).unwrap();
-                if adds {
-                    set.insert(step).unwrap();
-                    model.extend(step.start..step.end);
-                } else {
-                    set.subtract(step).unwrap();
-                    model.retain(|n| !step.contains(*n));
+    #![proptest_config(crate::testing::config())]
+
+            #[test]
+            fn insert_and_subtract_agree_with_a_set_of_numbers(
+                steps in proptest::collection::vec((any::<bool>(), 0_u64..64, 0_u64..16), 0..24)
+            ) {
+                let mut set = RangeSet::<64>::new();
+                let mut model = BTreeSet::new();
+                for (adds, start, len) in steps {
+                    let step = PhysRange::from_len(start, len).unwrap();
+                    if adds {
+                        set.insert(step).unwrap();
+                        model.extend(step.start..step.end);
+                    } else {
+                        set.subtract(step).unwrap();
+                        model.retain(|n| !step.contains(*n));
+                    }
                 }
+                let listed: Vec<u64> = set.iter().flat_map(|r| r.start..r.end).collect();
+                let expected: Vec<u64> = model.into_iter().collect();
+                prop_assert_eq!(listed, expected);
+                let separate = set.as_slice().windows(2).all(|pair| pair[0].end < pair[1].start);
+                prop_assert!(separate);
             }
-            let listed: Vec<u64> = set.iter().flat_map(|r| r.start..r.end).collect();
-            let expected: Vec<u64> = model.into_iter().collect();
-            prop_assert_eq!(listed, expected);
-            let separate = set.as_slice().windows(2).all(|pair| pair[0].end < pair[1].start);
-            prop_assert!(separate);
         }
-    }
 }

@@ -268,6 +268,8 @@ fn error_text_names_the_byte() {
 }
 
 proptest! {
+#![proptest_config(crate::testing::config())]
+
     #[test]
     fn any_bytes_give_a_value_below_ram_or_an_offset_in_the_line(
         tail in "[-0-9a-zA-Z:,@ =]{0,40}", ram in any::<u64>()

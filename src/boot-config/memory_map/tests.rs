@@ -2,7 +2,8 @@
 //! Tests of the memory map and of the placement rules.
 
 use super::*;
-use crate::dtb::testing::{Blob, config};
+use crate::dtb::testing::Blob;
+use crate::testing::config;
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;

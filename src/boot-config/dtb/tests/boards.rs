@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::dtb::exercise::exercise;
-use crate::dtb::testing::{PI, VIRT, config, dtc};
+use crate::dtb::testing::{PI, VIRT, dtc};
 use crate::range::PhysAddr;
+use crate::testing::config;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
