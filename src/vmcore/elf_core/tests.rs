@@ -172,6 +172,7 @@ fn header_cut_anywhere_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn more_segments_than_e_phnum_holds_round_trip() {
     let count = 70_000;
     let mut out = vec![0xff; core_header_len(count)];

@@ -269,6 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "too slow under Miri")]
         fn a_changed_count_is_never_believed(page in 0_u64..4096, flip in 1_u16..) {
             let mut bytes = map_of(4096, &[(100, 50)]);
             let at = HEADER_LEN + 4 + page as usize * 2;
@@ -279,6 +280,7 @@ mod tests {
         }
 
         #[test]
+        #[cfg_attr(miri, ignore = "too slow under Miri")]
         fn reader_agrees_with_the_allocator(runs in proptest::collection::vec((0_u64..300, 1_u64..20), 0..20)) {
             let runs: Vec<_> = runs.into_iter().map(|(page, pages)| (100 + page, pages)).collect();
             let bytes = map_of(400, &runs);

@@ -195,6 +195,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn count_at_its_maximum_stays_in_use() {
         let mut bytes = vec![0; 64];
         let mut map = PageStateMut::init(&mut bytes, 0, 1).unwrap();

@@ -394,9 +394,8 @@ fn manifest_that_disagrees_with_the_first_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn bad_line_never_gives_wrong_bytes_and_every_loss_is_named(
         damages in proptest::collection::vec((any::<usize>(), any::<u8>(), 0_u8..5), 0..6),
     ) {
@@ -423,6 +422,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn frames_lost_and_repeated_at_random_never_give_wrong_bytes(
         keep in proptest::collection::vec(0_u8..3, 200),
     ) {

@@ -183,12 +183,14 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn frames_of_any_length_without_zeros_round_trip(len in 0_usize..=4096) {
         let payload = std::vec![0x5a; len];
         prop_assert_eq!(receive(&frames(&[&payload]).concat()), [Seen::Frame(0, payload)]);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn a_damaged_line_costs_few_frames_and_never_gives_wrong_bytes(
         seed in any::<u8>(),
         damages in proptest::collection::vec((0_usize..4000, any::<u8>(), 0_u8..4), 1..4),
