@@ -1,22 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The system kernel on QEMU virt: boots, arms the capture kernel, idles until something crashes it.
 #![no_std]
 #![no_main]
-use machine::boot::EntryState;
-machine::entry!(main);
-fn main(entry: EntryState) -> ! {
-    let mut space = machine::mmu::AddressSpace::take(entry.image).unwrap();
-    let uart = machine::console::ConsoleUart::map_pl011(&mut space, 0x0900_0000).unwrap();
-    uart.install(None);
-    machine::emergency!("Hello from {:?}\n", entry);
-    let (a,b)=space.table_use();
-    machine::emergency!("tables {a}/{b} {:?}\n", machine::mmu::image_bounds());
-    machine::arch::unmask_serror_and_stop();
-    let p = machine::layout::LINEAR_BASE as *const u64;
-    let x = unsafe { p.read_volatile() };
-    machine::emergency!("{x}");
-    machine::arch::halt()
-}
-#[panic_handler]
-fn panic(i: &core::panic::PanicInfo) -> ! {
-    machine::emergency!("{i}\n");
-    machine::arch::halt()
+
+kernel::entry!(main, qemu_virt::BOARD);
+kernel::capture_image!(env!("CAPTURE_IMAGE"));
+
+fn main(boot: kernel::Boot) -> ! {
+    log::info!("idle, with {} MiB of RAM; SysRq h for help", boot.ram_bytes() >> 20);
+    kernel::idle()
 }

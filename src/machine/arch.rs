@@ -25,6 +25,11 @@ pub fn halt() -> ! {
     }
 }
 
+/// Waits for an interrupt, or for anything else that ends a WFI.
+pub fn wait_for_interrupt() {
+    aarch64_cpu::asm::wfi();
+}
+
 /// Masks D, A, I and F.
 pub fn mask_all() {
     DAIF.write(DAIF::D::Masked + DAIF::A::Masked + DAIF::I::Masked + DAIF::F::Masked);

@@ -151,6 +151,22 @@ pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
     Ok(())
 }
 
+/// Hands all interrupts to the non-secure side, through the monitor that boot.s leaves at EL3 (an ELF boot under `secure=on`).
+pub fn adopt_from_el3(location: Location) {
+    let Some(registers) = distributor() else { return };
+    let words = lines(registers) + 1;
+    let (distributor, redistributor, interface) = match location {
+        Location::V2 { distributor, cpu_interface } => (distributor, 0, cpu_interface),
+        Location::V3 { distributor, redistributor, .. } => (distributor, redistributor + GICR_SGI_FRAME, 0),
+    };
+    // SAFETY: the monitor writes the group registers of these blocks, which the DTB names, and changes x0, x9 and x10.
+    unsafe {
+        asm!("smc #0", inout("x0") u64::from(crate::boot::MONITOR_SET_GROUPS) => _, in("x1") distributor,
+            inout("x2") words => _, in("x3") redistributor, in("x4") interface, out("x9") _, out("x10") _,
+            options(nostack));
+    }
+}
+
 /// Sets the distributor up, and probes who owns Group 0. On the first CPU, before [`init_cpu`].
 ///
 /// # Errors

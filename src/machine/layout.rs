@@ -5,12 +5,14 @@
 
 /// RAM of the system kernel, read-write: `LINEAR_BASE + physical`.
 pub const LINEAR_BASE: u64 = 0xffff_0000_0000_0000;
-/// Windows opened for a while: the DTB at boot, the crash region while it is loaded, old RAM in the capture kernel.
+/// Blobs of the boot loader, read-only: `BLOB_BASE + physical`.
+pub const BLOB_BASE: u64 = 0xffff_4000_0000_0000;
+/// Windows opened for a while: the crash region while it is loaded, old RAM in the capture kernel.
 pub const WINDOW_BASE: u64 = 0xffff_a000_0000_0000;
 /// Device registers: `DEVICE_BASE + physical`.
 pub const DEVICE_BASE: u64 = 0xffff_c000_0000_0000;
-/// Physical addresses that the linear and the device map can hold (47 bits).
-pub const PHYSICAL_LIMIT: u64 = 1 << 47;
+/// Physical addresses that the linear and the device map can hold (46 bits).
+pub const PHYSICAL_LIMIT: u64 = 1 << 46;
 
 /// Size of a translation granule.
 pub const PAGE_SIZE: u64 = 4096;

@@ -175,6 +175,8 @@ mod live {
         static bss_end: u8;
         static tables_begin: u8;
         static tables_end: u8;
+        static capture_image_begin: u8;
+        static capture_image_end: u8;
         static build_id_begin: u8;
         static build_id_end: u8;
         fn switch_ttbr1();
@@ -229,6 +231,14 @@ mod live {
         // SAFETY: the linker script puts exactly the read-only note section between the two symbols.
         let note = unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) };
         note.get(16..).unwrap_or(&[])
+    }
+
+    /// The capture Image linked into this image; empty when there is none.
+    pub fn embedded_capture_image() -> &'static [u8] {
+        let begin = symbol!(capture_image_begin);
+        let len = symbol!(capture_image_end) - begin;
+        // SAFETY: the linker script puts exactly the read-only section `.capture_image` between the two symbols.
+        unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) }
     }
 
     /// Physical address of an address inside the running image.
@@ -472,10 +482,15 @@ mod live {
         pub address: u64,
     }
 
-    /// Gives a secondary CPU, which has the live TTBR1 already, the empty TTBR0 and WXN of the first CPU.
-    pub(crate) fn enter_address_space() {
+    /// Empties TTBR0 of this CPU.
+    pub(crate) fn empty_ttbr0() {
         // SAFETY: `EMPTY` holds the page of zeros that `drop_identity` took.
         unsafe { arch::write_ttbr0(EMPTY.load(Ordering::Relaxed)) };
+    }
+
+    /// Gives a secondary CPU, which has the live TTBR1 already, the empty TTBR0 and WXN of the first CPU.
+    pub(crate) fn enter_address_space() {
+        empty_ttbr0();
         // SAFETY: the live tables map code read-only.
         unsafe { arch::forbid_writable_code() };
     }

@@ -13,6 +13,7 @@ use core::arch::asm;
 use core::mem::{offset_of, size_of};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::heap::FreeMemory;
 use crate::layout::{BLOCK_SIZE, MAX_CPUS, PAGE_SIZE};
 use crate::mmu::{Access, AddressSpace, MapError, Table, Tables, image_physical, map_range};
 use crate::{arch, gic};
@@ -257,6 +258,50 @@ impl CrashRegion {
         Ok(region)
     }
 
+    /// Gives up the low end of the region so that `len` bytes are left; the supervisor area stays where it is. The caller
+    /// unloads first. Returns what became free, mapped in the linear map.
+    ///
+    /// # Errors
+    /// `len` is no smaller multiple of 2 MiB, or a mapping failed.
+    pub fn shrink(&mut self, space: &mut AddressSpace, len: u64) -> Result<FreeMemory, RegionError> {
+        let (old_start, end) = (self.start, self.end);
+        let start = end.checked_sub(len).filter(|start| len.is_multiple_of(BLOCK_SIZE) && *start > old_start && len != 0);
+        let start = start.ok_or(RegionError::Shape { start: end.saturating_sub(len), end })?;
+        self.start = start;
+        set_stage_two(false);
+        let result = space.open_window(1, self.supervisor(), SUPERVISOR_LEN, Access::ReadWrite).and_then(|window| {
+            let tables = [(IDENTITY, true), (STAGE_TWO, self.has_stub)];
+            for (pages, _) in tables.into_iter().filter(|(_, is_used)| *is_used) {
+                // SAFETY: the window maps these pages read-write, and no walk goes through them: stage 2 is off on this
+                // CPU, the identity map unused. Other CPUs gain mappings only; entries that are invalid for a moment
+                // fault like the region itself.
+                unsafe {
+                    core::ptr::write_bytes(
+                        (window + pages.first * PAGE_SIZE) as *mut u8,
+                        0,
+                        (pages.count * PAGE_SIZE) as usize,
+                    );
+                }
+            }
+            let built = self.build_identity(window).and_then(|()| match self.has_stub {
+                true => self.build_stage_two(window),
+                false => Ok(()),
+            });
+            arch::clean_invalidate(window, SUPERVISOR_LEN);
+            space.unmap(window, SUPERVISOR_LEN);
+            built.map_err(|error| match error {
+                RegionError::Map(error) => error,
+                _ => MapError::Misaligned { virtual_address: start, len },
+            })
+        });
+        set_stage_two(true);
+        result?;
+        ACTIVE_BASE.store(start, Ordering::Release);
+        let freed = start - old_start;
+        space.map(crate::layout::LINEAR_BASE + old_start, old_start, freed, Access::ReadWrite)?;
+        Ok(FreeMemory { start: old_start, len: freed })
+    }
+
     /// First byte of the supervisor area.
     pub fn supervisor(&self) -> u64 {
         self.end - SUPERVISOR_LEN
@@ -440,6 +485,14 @@ impl CrashRegion {
         } else {
             Err(RegionError::Segment { start, len })
         }
+    }
+
+    /// Opens the region as the crash path does, runs `check`, and closes it again.
+    pub fn with_open_for_test<T>(&self, check: impl FnOnce(Option<OpenRegion>) -> T) -> T {
+        let result = check(self.open_for_crash());
+        crate::mmu::empty_ttbr0();
+        set_stage_two(true);
+        result
     }
 
     /// Opens the region for good in the crash path: stage 2 off, identity map in TTBR0. Returns what is armed.

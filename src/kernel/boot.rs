@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The order in which the kernel comes up, from the first Rust function to the program's `main`.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use boot_config::dtb::{Conduit, Console, Gic};
+use boot_config::{Dtb, MemoryMap, PhysRange};
+use machine::boot::EntryState;
+use machine::console::ConsoleUart;
+use machine::blob::{self, BlobError};
+use machine::layout::PAGE_SIZE;
+use machine::mmu::AddressSpace;
+use machine::{arch, emergency, exceptions, gic, psci};
+
+use crate::board::Board;
+use crate::params::Params;
+use crate::{cpus, crash, interrupts, lkdtm, load, logger, memory, region, sysrq};
+
+/// What the program is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    command_line: &'static [u8],
+    dtb: &'static [u8],
+    cpus: usize,
+    ram_bytes: u64,
+    entry: EntryState,
+}
+
+impl Boot {
+    /// The kernel's command line (`/chosen/bootargs`).
+    #[must_use]
+    pub fn command_line(&self) -> &'static [u8] {
+        self.command_line
+    }
+
+    /// The machine's DTB, with `/reserved-memory/crashkernel@ADDR` when there is a crash region.
+    #[must_use]
+    pub fn dtb(&self) -> &'static [u8] {
+        self.dtb
+    }
+
+    /// CPUs that run.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        self.cpus
+    }
+
+    /// Bytes of RAM.
+    #[must_use]
+    pub fn ram_bytes(&self) -> u64 {
+        self.ram_bytes
+    }
+
+    /// How the kernel was entered.
+    #[must_use]
+    pub fn entry(&self) -> EntryState {
+        self.entry
+    }
+
+    /// Whether the host said that it takes semihosting calls (`semihosting` on the command line).
+    #[must_use]
+    pub fn has_semihosting(&self) -> bool {
+        Params::parse(self.command_line).semihosting
+    }
+}
+
+/// Brings the kernel up and runs `main`. The board's binary calls this through [`crate::entry!`].
+pub fn start(entry: EntryState, board: &'static Board, main: fn(Boot) -> !) -> ! {
+    let mut space = match AddressSpace::take(entry.image) {
+        Ok(space) => space,
+        // Nothing can be printed without a mapping.
+        Err(_) => arch::halt(),
+    };
+    if let Some(base) = board.early_pl011
+        && let Ok(uart) = ConsoleUart::map_pl011(&mut space, base)
+    {
+        uart.install(None);
+    }
+    exceptions::install(&interrupts::HANDLERS);
+    arch::unmask_serror_and_stop();
+
+    let found = match find_dtb(&mut space, entry, board) {
+        Ok(found) => found,
+        Err(error) => refuse(&error),
+    };
+    match bring_up(space, entry, board, found) {
+        Ok(boot) => main(boot),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Says why this machine cannot be booted, and halts.
+fn refuse(error: &dyn core::fmt::Display) -> ! {
+    emergency!("\nAfterimage cannot boot\n  {error}\n");
+    arch::halt()
+}
+
+/// Maps the blob at x0, or at the board's fallback when x0 holds none.
+fn find_dtb(
+    space: &mut AddressSpace,
+    entry: EntryState,
+    board: &Board,
+) -> Result<(Dtb<'static>, u64), BlobError> {
+    // 0 is what an ELF loader leaves.
+    match blob::open_dtb(space, entry.dtb) {
+        Ok(dtb) => Ok((dtb, entry.dtb)),
+        Err(first) => match board.fallback_dtb.filter(|at| *at != entry.dtb) {
+            Some(at) => blob::open_dtb(space, at).map(|dtb| (dtb, at)).map_err(|_| first),
+            None => Err(first),
+        },
+    }
+}
+
+fn bring_up(
+    mut space: AddressSpace,
+    entry: EntryState,
+    board: &'static Board,
+    (dtb, dtb_address): (Dtb<'static>, u64),
+) -> Result<Boot, Failure> {
+    install_console(&mut space, &dtb);
+    logger::init();
+    log::info!(
+        "Afterimage {} on {}, entered at EL{}, image at {:#x}",
+        env!("CARGO_PKG_VERSION"),
+        dtb.model().unwrap_or(board.name),
+        entry.exception_level,
+        entry.image
+    );
+
+    let mut map = MemoryMap::from_dtb(&dtb)?;
+    let blob = PhysRange::from_len(dtb_address, dtb.as_bytes().len() as u64)
+        .and_then(|range| range.align_outward(PAGE_SIZE))
+        .map_err(Failure::Range)?;
+    map.reserve(blob).map_err(Failure::Range)?;
+    map.reserve(machine::ram::image_range()).map_err(Failure::Range)?;
+
+    let line = dtb.boot_args();
+    let crash_range = region::place(&dtb, &map, line, board);
+    memory::init(&mut space, &map, crash_range).map_err(Failure::Map)?;
+
+    // From here on there is a heap: a DTB of our own lies in it.
+    let own = own_dtb(&dtb, crash_range);
+    let dtb = Dtb::validate(own)?;
+    let line = dtb.boot_args();
+    let params = Params::parse(line);
+    lkdtm::plan(&params);
+    sysrq::set_sequence(params.sysrq_sequence);
+    crate::warn::set_policy(params.panic_on_warn, params.panic_on_taint);
+    for range in map.ram().iter() {
+        log::info!("RAM {range}");
+    }
+
+    psci::install(dtb.psci()?.map(|psci| match psci.conduit {
+        Conduit::Hvc => psci::Conduit::Hvc,
+        Conduit::Smc => psci::Conduit::Smc,
+    }));
+    let location = gic_location(&dtb)?;
+    if let Some(location) = location {
+        gic::map(&mut space, location).map_err(Failure::Gic)?;
+        if entry.exception_level == 3 {
+            gic::adopt_from_el3(location);
+        }
+    } else {
+        log::warn!("no interrupt controller that is known here: no interrupts");
+    }
+    if let Some(range) = crash_range {
+        region::protect(&mut space, range, entry.exception_level >= 2);
+    }
+    load::at_boot(&mut space, &dtb, &map, &params);
+    region::keep_address_space(space);
+
+    cpus::list(&dtb)?;
+    gic::init().map_err(Failure::Gic)?;
+    interrupts::init_boot_cpu(&dtb).map_err(Failure::Gic)?;
+    let running = cpus::start_all(params.max_cpus);
+    crash::ready();
+    log::info!("{running} CPUs run");
+    Ok(Boot {
+        command_line: line,
+        dtb: own,
+        cpus: running,
+        ram_bytes: map.total_ram(),
+        entry,
+    })
+}
+
+/// Copies the DTB to the heap, with the crash region's node added when it has none.
+fn own_dtb(dtb: &Dtb<'_>, crash_range: Option<PhysRange>) -> &'static [u8] {
+    let bytes = dtb.as_bytes();
+    if let Some(region) = crash_range {
+        let mut edited = vec![0; bytes.len() + 512];
+        match boot_config::dtb::edit::add_crash_region(dtb, region, &mut edited) {
+            Ok(len) => {
+                edited.truncate(len);
+                return Box::leak(edited.into_boxed_slice());
+            }
+            // An existing node was honoured when the region was placed.
+            Err(boot_config::dtb::edit::EditError::CrashRegionExists { .. }) => {}
+            Err(error) => log::error!("device tree: the crash region's node cannot be added: {error}"),
+        }
+    }
+    Box::leak(bytes.to_vec().into_boxed_slice())
+}
+
+fn install_console(space: &mut AddressSpace, dtb: &Dtb<'_>) {
+    match dtb.console() {
+        Ok(Some(console)) if console.is_compatible("arm,pl011") => {
+            let rate = baud_divisors(&console);
+            match ConsoleUart::map_pl011(space, console.registers.start) {
+                Ok(uart) => uart.install(rate),
+                Err(error) => emergency!("console at {}: {error}\n", console.registers),
+            }
+        }
+        Ok(Some(console)) => emergency!("stdout-path names a device without driver here: {}\n", console.node().name()),
+        Ok(None) => emergency!("the device tree names no console\n"),
+        Err(error) => emergency!("stdout-path: {error}\n"),
+    }
+}
+
+fn baud_divisors(console: &Console<'_>) -> Option<(u32, u32)> {
+    machine::pl011::divisors(console.clock_hz?, console.baud?)
+}
+
+fn gic_location(dtb: &Dtb<'_>) -> Result<Option<gic::Location>, Failure> {
+    Ok(match dtb.gic()? {
+        Some(Gic::V2 { distributor, cpu_interface }) => {
+            Some(gic::Location::V2 { distributor: distributor.start, cpu_interface: cpu_interface.start })
+        }
+        Some(Gic::V3 { distributor, redistributors }) => redistributors.iter().next().map(|first| gic::Location::V3 {
+            distributor: distributor.start,
+            redistributor: first.start,
+            redistributor_len: first.len(),
+        }),
+        _ => None,
+    })
+}
+
+/// Why the kernel did not come up.
+enum Failure {
+    Dtb(boot_config::DtbError),
+    Range(boot_config::RangeError),
+    Map(machine::mmu::MapError),
+    Gic(gic::Error),
+}
+
+impl From<boot_config::DtbError> for Failure {
+    fn from(error: boot_config::DtbError) -> Self {
+        Self::Dtb(error)
+    }
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Dtb(error) => write!(f, "device tree: {error}"),
+            Self::Range(error) => write!(f, "memory map: {error}"),
+            Self::Map(error) => write!(f, "memory: {error}"),
+            Self::Gic(error) => write!(f, "{error}"),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The crash path, in the order of decision 4: win, stop the others, notes, quiesce, open the region, check, leave.
+//!
+//! Nothing here allocates, waits without bound, or takes a lock that it does not get at once. The first thing printed is a
+//! constant string.
+
+mod minimal;
+pub(crate) mod notes;
+mod stop;
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use machine::exceptions::{CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack};
+use machine::{arch, console, emergency, gic, timer};
+use sha2::{Digest, Sha256};
+use spin::Mutex;
+use vmcore::afterimage_notes::{self as payloads, CrashKind, KernelInfo, ListWriter, Phase, Reason, Timing};
+use vmcore::notes::{AFTERIMAGE, NoteWriter};
+use vmcore::{Error, Registers};
+
+pub use crate::region::ChangeError;
+use crate::region;
+use crate::{cpus, dump, load, threads};
+
+pub(crate) use stop::stop_this_cpu;
+
+/// Longest text of a reason; the rest is cut.
+const TEXT_LEN: usize = 512;
+const NOBODY: usize = usize::MAX;
+
+/// Slot of the CPU that won the crash.
+static WINNER: AtomicUsize = AtomicUsize::new(NOBODY);
+/// How often the winner came here.
+static ENTRIES: AtomicUsize = AtomicUsize::new(0);
+/// Whether the other CPUs have been started, so that they have to be stopped.
+static READY: AtomicBool = AtomicBool::new(false);
+/// Counter at each phase, by `Phase` code.
+static PHASES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+/// What happened; written by the winner before it changes stacks.
+static CRASH: Mutex<Option<Crash>> = Mutex::new(None);
+
+#[derive(Clone, Copy)]
+struct Crash {
+    kind: CrashKind,
+    slot: usize,
+    registers: Registers,
+    system: [(u16, u64); 23],
+    esr: u64,
+    far: u64,
+    text: Text,
+}
+
+/// Text of bounded length, cut at the end.
+#[derive(Clone, Copy)]
+struct Text {
+    bytes: [u8; TEXT_LEN],
+    len: usize,
+}
+
+impl Text {
+    const fn new() -> Self {
+        Self { bytes: [0; TEXT_LEN], len: 0 }
+    }
+
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.len).unwrap_or(&[]);
+        match core::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                bytes.get(..error.valid_up_to()).and_then(|valid| core::str::from_utf8(valid).ok()).unwrap_or("")
+            }
+        }
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..).unwrap_or(&mut []);
+        for (to, from) in room.iter_mut().zip(text.bytes()) {
+            *to = from;
+            self.len = self.len.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+/// The state of crash dumping, as `kexec_crash_loaded` and `kexec_crash_size` say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether a capture kernel is armed.
+    pub is_loaded: bool,
+    /// Bytes of the crash region, 0 without one.
+    pub region_bytes: u64,
+    /// Physical address of the region.
+    pub region_start: u64,
+    /// Whether stage 2 guards the region, too.
+    pub has_stub: bool,
+}
+
+/// Tells what would happen at a crash.
+#[must_use]
+pub fn status() -> Status {
+    let region = region::try_get();
+    Status {
+        is_loaded: load::is_loaded(),
+        region_bytes: region.map_or(0, |region| region.end().saturating_sub(region.start())),
+        region_start: region.map_or(0, |region| region.start()),
+        has_stub: machine::region::has_stub(),
+    }
+}
+
+/// Crashes on purpose.
+pub fn trigger(reason: &str) -> ! {
+    let registers = capture_registers();
+    die(CrashKind::Api, &notes::registers(&registers), None, format_args!("{reason}"))
+}
+
+/// Gives up the low end of the crash region, so that `bytes` are left. Only while nothing is loaded.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
+    if load::is_loaded() {
+        return Err(ChangeError::Loaded);
+    }
+    let freed = region::with_region(|region, space| {
+        let current = region.end().saturating_sub(region.start());
+        if bytes == 0 || bytes >= current || !bytes.is_multiple_of(machine::layout::BLOCK_SIZE) {
+            return Err(ChangeError::Size { wanted: bytes, current });
+        }
+        region.shrink(space, bytes).map_err(ChangeError::Region)
+    })?;
+    if let Err(error) = freed.give_to(&crate::HEAP) {
+        log::warn!("{error}");
+    }
+    Ok(())
+}
+
+/// Unloads the capture kernel: a crash then prints its report and halts.
+///
+/// # Errors
+/// There is no region, or it could not be mapped.
+pub fn unload() -> Result<(), ChangeError> {
+    load::unload()
+}
+
+/// What a dry run found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TestReport {
+    /// Whether a capture kernel is armed and its digest is right.
+    pub is_image_good: bool,
+    /// Whether the EL2 stub answers, where the kernel was entered at EL2.
+    pub has_stub: bool,
+    /// Microseconds that the digest took.
+    pub digest_us: u64,
+}
+
+/// Checks what is armed, as the crash path would, without leaving.
+///
+/// # Errors
+/// There is no region.
+pub fn test() -> Result<TestReport, ChangeError> {
+    region::with_region(|region, _| {
+        let start = arch::counter();
+        let is_image_good = region.with_open_for_test(|open| open.is_some_and(|open| is_digest_right(&open)));
+        let digest_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
+        Ok(TestReport { is_image_good, has_stub: machine::region::has_stub(), digest_us })
+    })
+}
+
+/// From here on other CPUs run and have to be stopped.
+pub(crate) fn ready() {
+    READY.store(true, Ordering::Release);
+}
+
+/// The panic handler's way in.
+pub(crate) fn panicked(registers: CapturedRegisters, info: &core::panic::PanicInfo<'_>) -> ! {
+    let registers = notes::registers(&registers);
+    match info.location() {
+        Some(at) => {
+            die(CrashKind::Panic, &registers, None, format_args!("panicked at {at}: {}", info.message()))
+        }
+        None => die(CrashKind::Panic, &registers, None, format_args!("panicked: {}", info.message())),
+    }
+}
+
+/// A synchronous exception or SError that nobody asked for.
+pub(crate) fn faulted(frame: &TrapFrame, kind: CrashKind, what: fmt::Arguments<'_>) -> ! {
+    let registers = notes::registers(&CapturedRegisters::from(frame));
+    die(kind, &registers, Some((frame.esr, frame.far)), what)
+}
+
+/// Crashes with these registers.
+pub(crate) fn die(
+    kind: CrashKind,
+    registers: &Registers,
+    fault: Option<(u64, u64)>,
+    what: fmt::Arguments<'_>,
+) -> ! {
+    arch::mask_all();
+    let slot = machine::percpu::current_slot();
+    if let Err(winner) = WINNER.compare_exchange(NOBODY, slot, Ordering::AcqRel, Ordering::Acquire) {
+        if winner != slot {
+            stop::lose(slot, registers);
+        }
+        crash_in_crash_path(registers, fault, what);
+    }
+    reach(Phase::Fault);
+    reach(Phase::Won);
+    let (esr, far) = fault.unwrap_or((0, 0));
+    let mut text = Text::new();
+    // `Text` takes everything.
+    let _ = text.write_fmt(what);
+    let system = arch::system_registers();
+    if let Some(mut crash) = CRASH.try_lock() {
+        *crash = Some(Crash { kind, slot, registers: *registers, system, esr, far, text });
+    }
+    continue_on_crash_stack(on_crash_stack, 0)
+}
+
+/// A fault inside the crash path. The first time what is missing is skipped and the handover is tried; then the CPU halts.
+fn crash_in_crash_path(registers: &Registers, fault: Option<(u64, u64)>, what: fmt::Arguments<'_>) -> ! {
+    let (esr, far) = fault.unwrap_or((0, 0));
+    emergency!("\nA second crash, in the crash path\n");
+    emergency!("  {what}\n  pc {:#018x} esr {esr:#010x} far {far:#018x}\n", registers.pc);
+    match ENTRIES.fetch_add(1, Ordering::AcqRel) {
+        0 => leave(None),
+        1 => {
+            if let Some(crash) = CRASH.try_lock().and_then(|crash| *crash) {
+                minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot, &crash.registers);
+            }
+            halt("the crash path failed twice")
+        }
+        _ => arch::halt(),
+    }
+}
+
+extern "C" fn on_crash_stack(_: u64) -> ! {
+    emergency!("\n\nAfterimage: this machine has crashed\n");
+    crate::HEAP.close();
+    let crash = CRASH.try_lock().and_then(|crash| *crash);
+    let Some(crash) = crash else { leave(None) };
+    print_summary(&crash);
+    crate::logger::note_in_ring(format_args!(
+        "crash on CPU {}: {}: {}\n",
+        crash.slot,
+        crash.kind.name(),
+        crash.text.as_str()
+    ));
+
+    if READY.load(Ordering::Acquire) {
+        gic::send_stop();
+    }
+    let stops = stop::wait_for_others(crash.slot);
+    reach(Phase::Stopped);
+
+    notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
+    reach(Phase::Notes);
+    gic::quiesce();
+    timer::stop();
+    reach(Phase::Quiesced);
+    notes::write_machine(|writer| write_machine_notes(writer, &crash, &stops));
+    leave(Some(&crash))
+}
+
+fn print_summary(crash: &Crash) {
+    let registers = &crash.registers;
+    emergency!("  {} on CPU {}: {}\n", crash.kind.name(), crash.slot, crash.text.as_str());
+    emergency!(
+        "  pc {:#018x} lr {:#018x} sp {:#018x} pstate {:#010x}\n  esr {:#010x} far {:#018x}\n",
+        registers.pc,
+        registers.x[30],
+        registers.sp,
+        registers.pstate,
+        crash.esr,
+        crash.far
+    );
+}
+
+fn write_machine_notes(
+    writer: &mut NoteWriter<'_>,
+    crash: &Crash,
+    stops: &stop::Stops,
+) -> Result<(), Error> {
+    let reason = Reason {
+        kind: crash.kind,
+        cpu: crash.slot as u32,
+        pc: crash.registers.pc,
+        esr: crash.esr,
+        far: crash.far,
+        counter: phase_ticks(Phase::Fault),
+        counter_hz: arch::counter_hz(),
+        text: crash.text.as_str(),
+    };
+    writer.note_with(AFTERIMAGE, payloads::REASON, |desc| reason.encode(desc))?;
+    writer.note(AFTERIMAGE, payloads::BUILD_ID, machine::mmu::build_id())?;
+    writer.note_with(AFTERIMAGE, payloads::STOP, |desc| {
+        let mut list = ListWriter::new(desc, 0)?;
+        for stop in stops.iter() {
+            list.push(stop)?;
+        }
+        list.finish()
+    })?;
+    let image = machine::ram::image_range();
+    let kernel = KernelInfo {
+        cpu_count: cpus::count() as u32,
+        link_va: machine::mmu::image_bounds().begin,
+        image_pa: image.start,
+        image_size: image.len(),
+        linear_base: machine::layout::LINEAR_BASE,
+        ttbr1: machine::mmu::root_table(),
+        tcr: register_value(&crash.system, TCR_EL1),
+        granule: machine::layout::PAGE_SIZE as u32,
+    };
+    writer.note_with(AFTERIMAGE, payloads::KERNEL, |desc| kernel.encode(desc))?;
+    writer.note_with(AFTERIMAGE, payloads::REGIONS, dump::encode_regions)?;
+    writer.note_with(AFTERIMAGE, payloads::THREADS, threads::encode)?;
+    writer.note_with(AFTERIMAGE, payloads::TIMINGS, |desc| {
+        let mut list = ListWriter::new(desc, arch::counter_hz())?;
+        for phase in [Phase::Fault, Phase::Won, Phase::Stopped, Phase::Notes, Phase::Quiesced] {
+            list.push(&Timing { phase, ticks: phase_ticks(phase) })?;
+        }
+        list.finish()
+    })
+}
+
+/// TCR_EL1 as `arch::system_registers` encodes it.
+const TCR_EL1: u16 = 3 << 14 | 2 << 7 | 2;
+
+fn register_value(system: &[(u16, u64)], id: u16) -> u64 {
+    system.iter().find(|(found, _)| *found == id).map_or(0, |(_, value)| *value)
+}
+
+fn reach(phase: Phase) {
+    if let Some(slot) = PHASES.get(phase.code() as usize) {
+        slot.store(arch::counter(), Ordering::Relaxed);
+    }
+}
+
+fn phase_ticks(phase: Phase) -> u64 {
+    PHASES.get(phase.code() as usize).map_or(0, |slot| slot.load(Ordering::Relaxed))
+}
+
+/// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
+fn leave(crash: Option<&Crash>) -> ! {
+    if !load::is_loaded() {
+        emergency!("No capture kernel is loaded: no dump is possible\n");
+        halt("nothing more can be done")
+    }
+    let open = region::try_get().and_then(|region| region.open_for_crash());
+    match open {
+        Some(open) if is_digest_right(&open) => {
+            reach(Phase::Verified);
+            emergency!("  entering the capture kernel\n");
+            console::drain();
+            open.enter()
+        }
+        Some(_) => emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n"),
+        None => emergency!("The crash region does not hold what was armed: it is not entered\n"),
+    }
+    match crash {
+        Some(crash) => minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot, &crash.registers),
+        None => emergency!("The reason was not recorded\n"),
+    }
+    halt("end of the minimal dump")
+}
+
+fn is_digest_right(open: &machine::region::OpenRegion) -> bool {
+    let mut digest = Sha256::new();
+    for segment in open.segments() {
+        digest.update(segment);
+    }
+    let found: [u8; 32] = digest.finalize().into();
+    found == *open.expected_digest()
+}
+
+fn halt(why: &str) -> ! {
+    emergency!("Halted: {why}\n");
+    console::drain();
+    arch::halt()
+}

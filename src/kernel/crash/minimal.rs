@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The minimal dumper: reason, registers, stacks and log as text, when no capture kernel can be entered.
+//!
+//! Memory is read with a guard: what cannot be read is left out, and said so.
+
+use machine::emergency;
+use machine::own_memory::OwnMemory;
+use vmcore::log_ring::LogReader;
+use vmcore::{PhysMemory, Registers};
+
+use crate::logger;
+
+/// Bytes of each stack that are printed, from its stack pointer up.
+const STACK_BYTES: u64 = 2048;
+
+/// Prints what can be saved without a capture kernel.
+pub(super) fn dump(kind: &str, text: &str, slot: usize, registers: &Registers) {
+    emergency!("\n--- minimal dump: begin\nreason {kind}: {text}\ncpu {slot}\n");
+    for (number, value) in registers.x.iter().enumerate() {
+        let end = if number % 4 == 3 { '\n' } else { ' ' };
+        emergency!("x{number:<2} {value:#018x}{end}");
+    }
+    emergency!(
+        "\nsp {:#018x} pc {:#018x} pstate {:#010x}\nbuild-id ",
+        registers.sp,
+        registers.pc,
+        registers.pstate
+    );
+    for byte in machine::mmu::build_id() {
+        emergency!("{byte:02x}");
+    }
+    emergency!("\nstack\n");
+    dump_stack(registers.sp);
+    emergency!("log\n");
+    dump_log();
+    emergency!("--- minimal dump: end\n");
+}
+
+/// Hex lines of the stack at virtual address `sp`.
+fn dump_stack(sp: u64) {
+    let image = machine::mmu::image_bounds();
+    let sp = sp & !15;
+    let top = (0..machine::percpu::capacity())
+        .filter_map(machine::percpu::stacks)
+        .flat_map(|stacks| [stacks.thread, stacks.exception, stacks.crash])
+        .find(|(bottom, top)| (*bottom..*top).contains(&sp))
+        .map(|(_, top)| top);
+    let Some(top) = top else {
+        emergency!("sp lies in no stack of this kernel\n");
+        return;
+    };
+    let end = top.min(sp.saturating_add(STACK_BYTES)).min(image.end);
+    let mut at = sp;
+    while at < end {
+        let mut line = [0_u8; 32];
+        match OwnMemory.read(machine::mmu::image_physical(at), &mut line) {
+            Ok(()) => {
+                emergency!("{at:#018x}:");
+                for byte in line {
+                    emergency!(" {byte:02x}");
+                }
+                emergency!("\n");
+            }
+            Err(error) => emergency!("{at:#018x}: {error}\n"),
+        }
+        at = at.saturating_add(line_len());
+    }
+}
+
+const fn line_len() -> u64 {
+    32
+}
+
+fn dump_log() {
+    let physical = machine::mmu::image_physical(logger::ring_address());
+    let mut memory = OwnMemory;
+    let mut reader = match LogReader::open(&mut memory, physical, logger::RING_LEN as u64) {
+        Ok(reader) => reader,
+        Err(error) => {
+            emergency!("the log cannot be read: {error}\n");
+            return;
+        }
+    };
+    reader.keep_last(8192);
+    let mut part = [0_u8; 128];
+    // Bounded by what the ring can hold.
+    for _ in 0..logger::RING_LEN / part.len() {
+        match reader.read(&mut memory, &mut part) {
+            Ok(0) | Err(_) => break,
+            Ok(len) => {
+                for byte in part.get(..len).unwrap_or(&[]) {
+                    match byte {
+                        b'\n' => emergency!("\n"),
+                        0x20..0x7f => emergency!("{}", *byte as char),
+                        _ => emergency!("."),
+                    }
+                }
+            }
+        }
+    }
+}

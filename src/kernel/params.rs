@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's command line (`/chosen/bootargs`): what we understand of it, and a word about what is malformed.
+//!
+//! `crashkernel=` has a parser of its own (`boot_config::crashkernel`). Unknown or malformed parameters are logged, never fatal.
+
+use boot_config::parameters;
+
+/// Where the capture Image comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CaptureSource<'a> {
+    /// Linked into the kernel.
+    Embedded,
+    /// The boot loader's initrd.
+    Initrd,
+    /// A host file, by semihosting.
+    Semihosting(&'a str),
+    /// None is loaded at boot.
+    None,
+}
+
+/// `lkdtm=NAME[@MS]`, and our own `lkdtm_cpu=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Provoked<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) after_ms: u64,
+    pub(crate) cpu: usize,
+}
+
+/// The parameters that are ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Params<'a> {
+    pub(crate) capture: CaptureSource<'a>,
+    pub(crate) panic_on_warn: bool,
+    pub(crate) panic_on_taint: u64,
+    pub(crate) sysrq_sequence: &'a str,
+    pub(crate) lkdtm: Option<Provoked<'a>>,
+    pub(crate) max_cpus: usize,
+    pub(crate) semihosting: bool,
+}
+
+/// Sequence that stands for BREAK on lines without one.
+const SYSRQ_SEQUENCE: &str = "~~~SysRq";
+
+impl<'a> Params<'a> {
+    pub(crate) fn parse(line: &'a [u8]) -> Self {
+        let mut params = Self {
+            capture: CaptureSource::Embedded,
+            panic_on_warn: false,
+            panic_on_taint: 0,
+            sysrq_sequence: SYSRQ_SEQUENCE,
+            lkdtm: None,
+            max_cpus: usize::MAX,
+            semihosting: false,
+        };
+        let mut lkdtm_cpu = 0;
+        for parameter in parameters(line) {
+            let (Some(key), value) = (parameter.key_str(), parameter.value_str().unwrap_or("")) else { continue };
+            let is_understood = match key {
+                "capture" => capture_source(value).map(|source| params.capture = source).is_some(),
+                "panic_on_warn" => flag(value).map(|on| params.panic_on_warn = on).is_some(),
+                "panic_on_taint" => number(value).map(|mask| params.panic_on_taint = mask).is_some(),
+                "sysrq_sequence" if !value.is_empty() => {
+                    params.sysrq_sequence = value;
+                    true
+                }
+                "lkdtm" => provoked(value).map(|provoked| params.lkdtm = Some(provoked)).is_some(),
+                "lkdtm_cpu" => number(value).map(|cpu| lkdtm_cpu = cpu as usize).is_some(),
+                "maxcpus" | "nr_cpus" => number(value).map(|most| params.max_cpus = (most as usize).max(1)).is_some(),
+                "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
+                // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
+                "crashkernel" | "dump_level" | "dump_to" | "dump_then" | "dump_rounds" | "dump_timeout"
+                | "capture_initrd" | "capture_append" => true,
+                _ => {
+                    log::info!("command line: {key} at byte {} is not ours", parameter.offset);
+                    true
+                }
+            };
+            if !is_understood {
+                log::warn!("command line: {key}={value} at byte {} is malformed and ignored", parameter.offset);
+            }
+        }
+        if let Some(lkdtm) = &mut params.lkdtm {
+            lkdtm.cpu = lkdtm_cpu;
+        }
+        params
+    }
+}
+
+fn capture_source(value: &str) -> Option<CaptureSource<'_>> {
+    match value {
+        "embedded" => Some(CaptureSource::Embedded),
+        "initrd" => Some(CaptureSource::Initrd),
+        "none" => Some(CaptureSource::None),
+        _ => value.strip_prefix("semihosting:").filter(|path| !path.is_empty()).map(CaptureSource::Semihosting),
+    }
+}
+
+fn provoked(value: &str) -> Option<Provoked<'_>> {
+    let (name, after) = value.split_once('@').unwrap_or((value, "0"));
+    let after_ms = number(after)?;
+    (!name.is_empty()).then_some(Provoked { name, after_ms, cpu: 0 })
+}
+
+fn flag(value: &str) -> Option<bool> {
+    match value {
+        "" | "1" | "y" | "on" => Some(true),
+        "0" | "n" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn number(value: &str) -> Option<u64> {
+    match value.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
+    }
+}

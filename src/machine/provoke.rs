@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Faults on purpose, for the crashes of Linux's LKDTM (drivers/misc/lkdtm) and for tests of the region's protection.
+//!
+//! Each function faults before it returns; that is what it is for. They are safe to call in the sense that the fault is taken by
+//! this kernel's own handlers, which never return to the caller.
+
+use core::arch::{asm, global_asm};
+use core::hint::black_box;
+
+global_asm!(include_str!("provoke.s"));
+
+unsafe extern "C" {
+    fn lkdtm_data_area();
+    fn lkdtm_unaligned_exclusive(address: *const u64) -> u64;
+    fn lkdtm_corrupt_stack();
+    fn lkdtm_pattern(seed: u64, mask_all: u64) -> !;
+}
+
+/// Writes to address 0.
+#[inline(never)]
+pub fn write_null() {
+    write_to(0);
+}
+
+/// Writes eight bytes to `address`.
+#[inline(never)]
+pub fn write_to(address: u64) {
+    // SAFETY: meant to fault; every address this is called with is unmapped or read-only. If it does not fault, the caller
+    // reports that the protection failed.
+    unsafe { asm!("str {}, [{}]", in(reg) 0xc0de_c0de_u64, in(reg) address, options(nostack)) };
+}
+
+/// Executes an undefined instruction (`udf #0`).
+#[inline(never)]
+pub fn undefined_instruction() {
+    // SAFETY: traps; nothing else happens.
+    unsafe { asm!("udf #0", options(nostack)) };
+}
+
+/// Executes `brk`, as `BUG()` does.
+#[inline(never)]
+pub fn breakpoint() {
+    // SAFETY: traps; nothing else happens.
+    unsafe { asm!("brk #0x800", options(nostack)) };
+}
+
+/// Loads exclusively from an address that is not aligned.
+#[inline(never)]
+pub fn unaligned_exclusive() {
+    let words = [1_u64, 2];
+    // SAFETY: the function faults on its only load, whose bytes lie inside `words`.
+    black_box(unsafe { lkdtm_unaligned_exclusive(words.as_ptr()) });
+}
+
+/// Writes to read-only data.
+#[inline(never)]
+pub fn write_read_only() {
+    static READ_ONLY: u64 = 0x1234_5678;
+    write_to((&raw const READ_ONLY).addr() as u64);
+}
+
+/// Calls code in a data page.
+#[inline(never)]
+pub fn execute_data() {
+    // SAFETY: faults on the first instruction, in a page that is never executable.
+    unsafe { lkdtm_data_area() };
+    black_box(());
+}
+
+/// Recurses until the stack ends.
+#[inline(never)]
+pub fn exhaust_stack() -> u64 {
+    recurse(0)
+}
+
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "ends at the guard page, which is the point")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 32]);
+    recurse(depth + 1) + black_box(frame[(depth % 32) as usize])
+}
+
+/// Returns through an overwritten frame record.
+#[inline(never)]
+pub fn corrupt_stack() {
+    // SAFETY: returns to an address that is not mapped and never comes back.
+    unsafe { lkdtm_corrupt_stack() };
+    black_box(());
+}
+
+/// Fills x0 to x30 and SP with `seed + n` and spins, with all of DAIF masked or open. `seed` is a multiple of 16.
+pub fn spin_with_pattern(seed: u64, is_masked: bool) -> ! {
+    // SAFETY: never returns; the lost stack is this CPU's own. Exceptions are taken on SP_EL1, which stays good.
+    unsafe { lkdtm_pattern(seed & !15, u64::from(is_masked)) }
+}
