@@ -19,6 +19,8 @@ use crate::{Line, pages};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     notes: &'a [u8],
+    /// Whether any note is one of Afterimage's.
+    pub(crate) is_afterimage: bool,
     /// Why the machine crashed; none for a kernel other than Afterimage's.
     pub(crate) reason: Option<Reason<'a>>,
     /// The GNU build ID of the crashed kernel.
@@ -32,6 +34,7 @@ impl<'a> Facts<'a> {
     pub(crate) fn decode(notes: &'a [u8], text: &mut Text<'_, impl Line>) -> Self {
         let mut facts = Self {
             notes,
+            is_afterimage: false,
             reason: None,
             build_id: None,
             vmcoreinfo: None,
@@ -49,6 +52,7 @@ impl<'a> Facts<'a> {
     }
 
     fn take(&mut self, note: &Note<'a>) -> Result<(), Error> {
+        self.is_afterimage |= note.name == AFTERIMAGE.as_bytes();
         if note.is(CORE, NT_PRSTATUS) {
             PrStatus::decode(note.desc)?;
         } else if note.is(AFTERIMAGE, afterimage::REASON) {

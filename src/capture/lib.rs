@@ -11,21 +11,30 @@ use core::fmt;
 
 use vmcore::PhysRange;
 
+mod dump;
 mod facts;
 #[cfg(test)]
 mod fake;
+mod frame_out;
 mod frames;
+mod manifest;
 mod marks;
 mod old_notes;
 mod pages;
 pub mod params;
-pub mod plan;
+mod plan;
 mod report;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod text;
 mod translate;
 mod vmcoreinfo;
 mod walk;
+
+pub use dump::{Outcome, Totals, Workspace, run};
+pub use params::{DumpThen, Params};
+pub use walk::PageCounts;
 
 /// Why a dump ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,14 @@ pub enum Error {
         /// Bytes it was given.
         offered: usize,
     },
+    /// Something could not be put into a frame.
+    Wire(wire::Error),
+}
+
+impl From<wire::Error> for Error {
+    fn from(error: wire::Error) -> Self {
+        Self::Wire(error)
+    }
 }
 
 impl fmt::Display for Error {
@@ -45,9 +62,12 @@ impl fmt::Display for Error {
             Self::LineStuck { accepted, offered } => {
                 write!(f, "line stuck after {accepted} of {offered} bytes")
             }
+            Self::Wire(error) => write!(f, "{error}"),
         }
     }
 }
+
+impl core::error::Error for Error {}
 
 /// The way out.
 pub trait Line {
@@ -58,13 +78,22 @@ pub trait Line {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
 }
 
+/// Bytes, and where they lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<'a> {
+    /// Physical address.
+    pub address: u64,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
 /// What the capture kernel was handed, already checked for its place and length.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// `/chosen/bootargs` of this kernel's device tree.
     pub bootargs: &'a [u8],
-    /// The bytes of `linux,elfcorehdr`, if there is one.
-    pub elfcorehdr: Option<&'a [u8]>,
+    /// `linux,elfcorehdr`, if there is one.
+    pub elfcorehdr: Option<Located<'a>>,
     /// All RAM that the device tree names; empty if it names none.
     pub memory: &'a [PhysRange],
     /// This kernel's own memory, `linux,usable-memory-range`: never dumped.

@@ -11,27 +11,37 @@ use vmcore::{Error, PhysRange, RangeSet};
 use crate::pages;
 
 /// Ranges of RAM that are kept apart; Linux on a large server has a few dozen.
-pub const RAM_RANGES: usize = 128;
+pub(crate) const RAM_RANGES: usize = 128;
 
 /// Ranges that can be moved to the front.
-pub const FIRST_RANGES: usize = 256;
+pub(crate) const FIRST_RANGES: usize = 256;
 
 /// The order of one dump.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     ram: RangeSet<RAM_RANGES>,
     first: [PhysRange; FIRST_RANGES],
     first_len: usize,
     in_first: RangeSet<FIRST_RANGES>,
+    /// Number of leading ranges after which what was gathered is to be sent.
+    stage_len: usize,
 }
 
 /// Place in a [`Plan`]: everything before it has been described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     /// Number of leading ranges that are done.
     ranges_done: usize,
     /// Lowest address of the current range, or of the rest, that is not done.
     address: u64,
+}
+
+impl Cursor {
+    /// Where a dump begins.
+    pub(crate) const START: Self = Self {
+        ranges_done: 0,
+        address: 0,
+    };
 }
 
 impl Default for Plan {
@@ -42,13 +52,13 @@ impl Default for Plan {
 
 impl Plan {
     /// Returns a plan of no memory at all.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             ram: RangeSet::new(),
             first: [PhysRange { start: 0, end: 0 }; FIRST_RANGES],
             first_len: 0,
             in_first: RangeSet::new(),
+            stage_len: 0,
         }
     }
 
@@ -56,7 +66,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::TooMany`] if there is no place; the range is then not dumped.
-    pub fn add_ram(&mut self, range: PhysRange) -> Result<(), Error> {
+    pub(crate) fn add_ram(&mut self, range: PhysRange) -> Result<(), Error> {
         self.ram.insert(pages::around(range))
     }
 
@@ -64,13 +74,12 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::TooMany`] if there is no place for another piece; nothing is taken out then.
-    pub fn remove_ram(&mut self, range: PhysRange) -> Result<(), Error> {
+    pub(crate) fn remove_ram(&mut self, range: PhysRange) -> Result<(), Error> {
         self.ram.remove(pages::around(range))
     }
 
     /// Returns what is dumped, lowest first.
-    #[must_use]
-    pub fn ram(&self) -> &[PhysRange] {
+    pub(crate) fn ram(&self) -> &[PhysRange] {
         self.ram.as_slice()
     }
 
@@ -78,7 +87,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::TooMany`] if there is no place; what is left of the range then travels with the rest.
-    pub fn move_first(&mut self, range: PhysRange) -> Result<(), Error> {
+    pub(crate) fn move_first(&mut self, range: PhysRange) -> Result<(), Error> {
         let range = pages::around(range);
         let mut at = range.start;
         // Each pass goes past a range of one of the two sets, or past a new one, which the second set then holds.
@@ -104,6 +113,20 @@ impl Plan {
         Ok(())
     }
 
+    /// Ends the stage of what was moved so far: it is not to wait until a block is full.
+    pub(crate) fn end_stage(&mut self) {
+        self.stage_len = self.first_len;
+    }
+
+    /// Returns whether `cursor` is where the stage ends.
+    pub(crate) fn is_stage_end(&self, cursor: Cursor) -> bool {
+        let end = Cursor {
+            ranges_done: self.stage_len,
+            address: 0,
+        };
+        self.stage_len > 0 && cursor == end
+    }
+
     /// Appends `piece` up to the next range that was moved already, and returns the end of what was appended.
     fn push_first(&mut self, piece: PhysRange) -> Result<u64, Error> {
         let range = cut_before_next(piece, self.in_first.as_slice());
@@ -117,8 +140,7 @@ impl Plan {
     }
 
     /// Returns the contiguous pages to describe next, from the cursor on; `None` at the end.
-    #[must_use]
-    pub fn next(&self, cursor: Cursor) -> Option<PhysRange> {
+    pub(crate) fn next(&self, cursor: Cursor) -> Option<PhysRange> {
         if let Some(range) = self.first().get(cursor.ranges_done) {
             return Some(PhysRange {
                 start: range.start.max(cursor.address),
@@ -142,8 +164,7 @@ impl Plan {
     }
 
     /// Returns the cursor once everything of [`Plan::next`] below `address` has been described.
-    #[must_use]
-    pub fn advance(&self, cursor: Cursor, address: u64) -> Cursor {
+    pub(crate) fn advance(&self, cursor: Cursor, address: u64) -> Cursor {
         match self.first().get(cursor.ranges_done) {
             Some(range) if address >= range.end => Cursor {
                 ranges_done: cursor.ranges_done.saturating_add(1),

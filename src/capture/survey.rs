@@ -47,23 +47,26 @@ pub(crate) fn add_memory(
     facts: &Facts<'_>,
     text: &mut Text<'_, impl Line>,
 ) {
-    match header {
-        Some(header) => {
-            for load in header.loads() {
-                let range = pages::clamped(load.paddr, load.len);
-                let found = add_within(plan, range, inputs.memory, text);
-                if found < range.len() {
-                    let PhysRange { start, end } = range;
-                    text.complain(format_args!(
-                        "memory {start:#x}..{end:#x} is RAM for {found:#x} bytes only"
-                    ));
-                }
-            }
+    for load in header.iter().flat_map(|header| header.loads()) {
+        let range = pages::clamped(load.paddr, load.len);
+        let found = add_within(plan, range, inputs.memory, text);
+        if found < range.len() {
+            let PhysRange { start, end } = range;
+            text.complain(format_args!(
+                "memory {start:#x}..{end:#x} is RAM for {found:#x} bytes only"
+            ));
         }
-        None => inputs
+    }
+    if plan.ram().is_empty() {
+        if header.is_some() {
+            text.complain(format_args!(
+                "elfcorehdr names no memory: all RAM of the device tree is dumped"
+            ));
+        }
+        inputs
             .memory
             .iter()
-            .for_each(|&range| add(plan, range, text)),
+            .for_each(|&range| add(plan, range, text));
     }
     let extras = facts
         .regions()
@@ -121,8 +124,8 @@ pub(crate) fn order(
     facts: &Facts<'_>,
     text: &mut Text<'_, impl Line>,
 ) {
-    for cpu in facts.cpus() {
-        // The page of SP alone must be mapped; the stack may end before STACK_BYTES, at the mapping's end.
+    for cpu in facts.crashed_cpu().into_iter().chain(facts.cpus()) {
+        // The page of SP alone must be mapped; what the stack does not have of STACK_BYTES is some other RAM.
         if let Some(sp) = header.and_then(|header| physical(header, cpu.registers.sp, 1)) {
             // Full means that these pages travel with the rest, which needs no remark.
             let _in_the_rest = plan.move_first(pages::clamped(sp, STACK_BYTES));
@@ -133,6 +136,9 @@ pub(crate) fn order(
             if let Err(error) = plan.move_first(pages::clamped(region.pa, region.len)) {
                 text.complain(format_args!("{}, not sent first: {error}", Named(&region)));
             }
+        }
+        if kind == RegionKind::Stack {
+            plan.end_stage();
         }
     }
 }

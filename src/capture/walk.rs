@@ -11,9 +11,6 @@ use crate::marks::Marks;
 use crate::plan::{Cursor, Plan};
 use crate::survey::PAGE_STATE_MAPS;
 
-/// Bytes of a page, as a length.
-pub(crate) const PAGE_LEN: usize = PAGE_SIZE as usize;
-
 /// Longest run found in one step, in bytes: 1 GiB of zeros takes a tenth of a second to look at.
 const RUN_BYTES: u64 = 1 << 30;
 
@@ -44,10 +41,13 @@ impl Walk<'_> {
         &mut self,
         cursor: Cursor,
         memory: &mut impl PhysMemory,
-        page: &mut [u8; PAGE_LEN],
+        page: &mut [u8],
     ) -> Option<Step> {
         let planned = self.plan.next(cursor)?;
-        let (marked, range) = self.marks.first_run(planned, self.level);
+        let end = planned.end.min(planned.start.saturating_add(RUN_BYTES));
+        let (marked, range) = self
+            .marks
+            .first_run(PhysRange { end, ..planned }, self.level);
         let (class, range) = match marked {
             Some(class) => (class, range),
             None => self.scan(range, memory, page),
@@ -64,12 +64,8 @@ impl Walk<'_> {
         &mut self,
         range: PhysRange,
         memory: &mut impl PhysMemory,
-        page: &mut [u8; PAGE_LEN],
+        page: &mut [u8],
     ) -> (PageClass, PhysRange) {
-        let range = PhysRange {
-            end: range.end.min(range.start.saturating_add(RUN_BYTES)),
-            ..range
-        };
         let mut end = range.start.saturating_add(PAGE_SIZE).min(range.end);
         let mut class = self.classify(range.start, memory);
         if class == PageClass::Data {
@@ -120,6 +116,17 @@ pub struct PageCounts {
 }
 
 impl PageCounts {
+    pub(crate) const fn new() -> Self {
+        Self {
+            by_class: [0; PageClass::COUNT],
+        }
+    }
+
+    /// Returns the numbers of pages, by the class's number.
+    pub(crate) const fn by_class(&self) -> &[u64; PageClass::COUNT] {
+        &self.by_class
+    }
+
     /// Returns the number of pages of `class`.
     #[must_use]
     pub fn of(&self, class: PageClass) -> u64 {
@@ -147,6 +154,7 @@ mod tests {
     use vmcore::page_state::PageStateMut;
 
     const BASE: u64 = 0x4000_0000;
+    const PAGE_LEN: usize = PAGE_SIZE as usize;
 
     fn pages(first: u64, end: u64) -> PhysRange {
         PhysRange {

@@ -1,0 +1,637 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole dumps of synthetic machines, decoded with the host's end of the link and compared byte for byte.
+extern crate std;
+
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::string::String;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+use vmcore::afterimage_notes::{
+    self as afterimage, CrashKind, ListWriter, Reason, Region, RegionKind, name_field,
+};
+use vmcore::elf_core::CoreHeaderWriter;
+use vmcore::notes::{AFTERIMAGE, CORE, NoteWriter};
+use vmcore::page_state::PageStateMut;
+use vmcore::registers::{NT_PRSTATUS, PrStatus};
+use vmcore::{PAGE_SIZE, PhysRange, Registers};
+use wire::codec::{DeflateEncoder, StoredEncoder};
+use wire::{Assembler, BlockKind, Event, PageClass, Receiver, assembler};
+
+use crate::fake::{Ram, Stopped, Stuck};
+use crate::{DumpThen, Error, Inputs, Located, Outcome, Workspace, run};
+
+const BASE: u64 = 0x4000_0000;
+/// 2 MiB, of which the last 256 KiB are the capture kernel's own.
+const PAGES: usize = 512;
+const RAM: PhysRange = PhysRange {
+    start: BASE,
+    end: BASE + 512 * PAGE_SIZE,
+};
+const OWN: PhysRange = PhysRange {
+    start: BASE + 448 * PAGE_SIZE,
+    end: RAM.end,
+};
+const LINEAR: u64 = 0xffff_0000_0000_0000;
+const LINK: u64 = 0xffff_8000_8000_0000;
+
+/// A crashed machine and what it left behind.
+struct Machine {
+    ram: Ram,
+    header: Vec<u8>,
+}
+
+const fn page(number: u64) -> u64 {
+    BASE + number * PAGE_SIZE
+}
+
+const fn pages(first: u64, end: u64) -> PhysRange {
+    PhysRange {
+        start: page(first),
+        end: page(end),
+    }
+}
+
+fn region(kind: RegionKind, range: PhysRange) -> Region {
+    Region {
+        kind,
+        argument: 0,
+        pa: range.start,
+        len: range.len(),
+        va: LINEAR + range.start,
+        name: name_field("r"),
+    }
+}
+
+impl Machine {
+    /// Memory with every fourth page empty; notes of two CPUs in pages 4 and 5, of the machine in page 6; kernel at page 16;
+    /// a page-state map in page 8 for pages 256 to 384, of which 300 to 320 are free.
+    fn new(regions: &[Region]) -> Self {
+        let mut ram = Ram::new(BASE, PAGES);
+        for (number, page) in ram
+            .bytes
+            .chunks_mut(4096)
+            .enumerate()
+            .filter(|(number, _)| number % 4 != 3)
+        {
+            page.iter_mut()
+                .enumerate()
+                .for_each(|(at, byte)| *byte = (number * 31 + at / 7) as u8);
+        }
+        let mut map =
+            PageStateMut::init(&mut ram.at(page(8))[..4096], page(256) / PAGE_SIZE, 128).unwrap();
+        map.allocated(page(256) / PAGE_SIZE, 44).unwrap();
+        map.allocated(page(320) / PAGE_SIZE, 64).unwrap();
+        for cpu in 0..2_u32 {
+            let mut registers = Registers {
+                pc: LINK + 0x40,
+                sp: LINEAR + page(100),
+                ..Registers::default()
+            };
+            registers.x[29] = LINEAR + page(100) + 16;
+            let status = PrStatus {
+                pid: cpu + 1,
+                signal: 0,
+                registers,
+            };
+            let mut writer =
+                NoteWriter::new(&mut ram.at(page(4 + u64::from(cpu)))[..4096]).unwrap();
+            writer
+                .note_with(CORE, NT_PRSTATUS, |out| status.encode(out))
+                .unwrap();
+        }
+        let records = [LINEAR + page(100) + 64, LINK + 0x1234, 0, 0, 0, 0, 0, 0];
+        let records: Vec<u8> = records.iter().flat_map(|word| word.to_le_bytes()).collect();
+        ram.at(page(100))[16..16 + records.len()].copy_from_slice(&records);
+        let reason = Reason {
+            kind: CrashKind::Panic,
+            cpu: 1,
+            pc: LINK + 0x40,
+            esr: 0,
+            far: 0,
+            counter: 7,
+            counter_hz: 62_500_000,
+            text: "explicit panic",
+        };
+        let mut writer = NoteWriter::new(&mut ram.at(page(6))[..4096]).unwrap();
+        writer
+            .note_with(AFTERIMAGE, afterimage::REASON, |out| reason.encode(out))
+            .unwrap();
+        writer
+            .note(AFTERIMAGE, afterimage::BUILD_ID, &[0xab; 20])
+            .unwrap();
+        let list = |out: &mut [u8]| {
+            let mut list = ListWriter::new(out, 0)?;
+            regions.iter().try_for_each(|region| list.push(region))?;
+            list.finish()
+        };
+        writer
+            .note_with(AFTERIMAGE, afterimage::REGIONS, list)
+            .unwrap();
+
+        let mut header = std::vec![0; 1024];
+        let mut writer = CoreHeaderWriter::new(&mut header);
+        (4..7).for_each(|number| writer.note(page(number), PAGE_SIZE).unwrap());
+        writer.load(LINK, page(16), 0x8000).unwrap();
+        writer.load(LINEAR + BASE, BASE, OWN.start - BASE).unwrap();
+        let len = writer.finish().unwrap();
+        header.truncate(len);
+        Self { ram, header }
+    }
+
+    /// The map and a few regions, as a kernel would leave them.
+    fn usual() -> Self {
+        Self::new(&[
+            region(RegionKind::PageState, pages(8, 9)),
+            region(RegionKind::Stack, pages(100, 104)),
+            region(RegionKind::LogRing, pages(40, 42)),
+            region(RegionKind::AppData, pages(200, 210)),
+            region(
+                RegionKind::Secret,
+                PhysRange {
+                    start: page(220) + 100,
+                    end: page(221) + 100,
+                },
+            ),
+        ])
+    }
+
+    fn dump(&mut self, bootargs: &str) -> Dump {
+        let header = self.header.clone();
+        self.dump_with(
+            bootargs,
+            Some(Located {
+                address: OWN.end - 4096,
+                bytes: &header,
+            }),
+        )
+    }
+
+    fn dump_with(&mut self, bootargs: &str, elfcorehdr: Option<Located<'_>>) -> Dump {
+        let mut line = Vec::new();
+        let mut work = Box::new(Workspace::new());
+        let inputs = Inputs {
+            bootargs: bootargs.as_bytes(),
+            elfcorehdr,
+            memory: &[RAM],
+            own: &[OWN],
+            counter_hz: 62_500_000,
+        };
+        let mut encoder = DeflateEncoder::new(1);
+        let outcome = run(
+            &inputs,
+            &mut self.ram,
+            &mut line,
+            &Stopped,
+            &mut work,
+            &mut encoder,
+        );
+        Dump::decode(&line, outcome)
+    }
+
+    /// Checks that each page of RAM is described once, and data rightly.
+    fn compare(&self, dump: &Dump) {
+        for number in 0..(OWN.start - BASE) / PAGE_SIZE {
+            let at = (number * PAGE_SIZE) as usize;
+            let bytes = &self.ram.bytes[at..at + 4096];
+            match dump.pages.get(&page(number)) {
+                None => panic!("page {number} is not described"),
+                Some((PageClass::Data, found)) => assert_eq!(found, bytes, "page {number}"),
+                Some((PageClass::Zero, _)) => {
+                    assert!(bytes.iter().all(|&byte| byte == 0), "page {number}")
+                }
+                Some(_) => {}
+            }
+        }
+        assert!(
+            dump.pages.keys().all(|&pa| pa < OWN.start),
+            "the region itself is left out"
+        );
+    }
+}
+
+/// What the host made of a line.
+struct Dump {
+    outcome: Outcome,
+    text: String,
+    text_before_frames: usize,
+    pages: BTreeMap<u64, (PageClass, Vec<u8>)>,
+    order: Vec<u64>,
+    blocks: Vec<assembler::Block>,
+    host: Assembler,
+}
+
+impl Dump {
+    fn decode(line: &[u8], outcome: Outcome) -> Self {
+        let mut text = Vec::new();
+        let mut text_before_frames = None;
+        let mut host: Option<Assembler> = None;
+        let mut blocks = Vec::new();
+        let mut receiver = Receiver::new();
+        let mut see = |event: Event<'_>| match event {
+            Event::Text(part) => text.extend_from_slice(part),
+            Event::Damaged(damage) => panic!("{damage:?}"),
+            Event::Frame(frame) => {
+                text_before_frames.get_or_insert(text.len());
+                let host = host.get_or_insert_with(|| Assembler::new(frame.header.dump));
+                if let assembler::Outcome::Block(block) = host.accept(&frame).unwrap() {
+                    blocks.push(block);
+                }
+            }
+        };
+        receiver.push(line, &mut see);
+        receiver.finish(&mut see);
+        let (mut pages, mut order) = (BTreeMap::new(), Vec::new());
+        for block in blocks
+            .iter()
+            .filter(|block| block.kind == BlockKind::Memory)
+        {
+            for (run, bytes) in block.memory().unwrap().runs() {
+                for number in 0..u64::from(run.pages) {
+                    let pa = run.pa + number * PAGE_SIZE;
+                    let found = bytes.chunks(4096).nth(number as usize).unwrap_or_default();
+                    assert!(
+                        pages.insert(pa, (run.class, found.to_vec())).is_none(),
+                        "page {pa:#x} twice"
+                    );
+                    order.push(pa);
+                }
+            }
+        }
+        let text = String::from_utf8(text).unwrap();
+        let text_before_frames = text_before_frames.unwrap_or(text.len());
+        Self {
+            outcome,
+            text,
+            text_before_frames,
+            pages,
+            order,
+            blocks,
+            host: host.unwrap(),
+        }
+    }
+
+    fn class(&self, number: u64) -> PageClass {
+        self.pages[&page(number)].0
+    }
+
+    fn notes(&self) -> usize {
+        self.blocks
+            .iter()
+            .filter(|block| block.kind == BlockKind::Notes)
+            .count()
+    }
+}
+
+#[test]
+fn dump_of_an_afterimage_machine_is_whole_and_right() {
+    let mut machine = Machine::usual();
+    let dump = machine.dump("dump_then=halt");
+    machine.compare(&dump);
+    assert!(dump.host.verdict().is_whole(), "{:?}", dump.host.verdict());
+    assert_eq!(dump.outcome.then, DumpThen::Halt);
+    let totals = dump.outcome.totals.unwrap();
+    assert_eq!(totals.pages.of(vmcore::PageClass::Free), 20);
+    assert_eq!(dump.class(310), PageClass::Free);
+    assert_eq!(
+        (dump.class(220), dump.class(221)),
+        (PageClass::Secret, PageClass::Secret)
+    );
+    assert_eq!(dump.class(205), PageClass::Data);
+    assert_eq!(dump.host.manifest().unwrap().build_id(), [0xab; 20]);
+    assert_eq!(dump.notes(), 3);
+}
+
+#[test]
+fn report_comes_before_the_first_frame_and_names_the_crash() {
+    let dump = Machine::usual().dump("");
+    let report = &dump.text[..dump.text_before_frames];
+    assert!(report.len() <= 6 * 1024 + 64);
+    assert!(report.starts_with("Afterimage: "), "{report}");
+    assert!(
+        report.contains("crash: panic on CPU 1: explicit panic"),
+        "{report}"
+    );
+    assert!(
+        report.contains("registers of the crashed CPU, pid 2:"),
+        "{report}"
+    );
+    assert!(
+        report.contains("  0xffff800080001234\r\n  end: outermost frame"),
+        "{report}"
+    );
+    assert!(report.contains("build ID: abababab"), "{report}");
+    assert!(report.contains("dump level 17, then reboot"), "{report}");
+    assert!(
+        report.contains("afterimage receive LINK -o vmcore"),
+        "{report}"
+    );
+    assert!(
+        dump.text.contains("Afterimage: dump complete: "),
+        "{}",
+        dump.text
+    );
+}
+
+#[test]
+fn elfcorehdr_and_notes_arrive_as_they_lie() {
+    let mut machine = Machine::usual();
+    let dump = machine.dump("");
+    let header = dump
+        .blocks
+        .iter()
+        .find(|block| block.kind == BlockKind::ElfHeader)
+        .unwrap();
+    assert_eq!(header.segment().unwrap().bytes, machine.header);
+    let note = dump
+        .blocks
+        .iter()
+        .find(|block| block.kind == BlockKind::Notes)
+        .unwrap()
+        .segment()
+        .unwrap();
+    assert_eq!((note.index, note.address), (0, page(4)));
+    assert_eq!(note.bytes, &machine.ram.at(page(4))[..note.bytes.len()]);
+    assert!(note.bytes.len() > 392);
+}
+
+#[test]
+fn stacks_come_first_and_in_a_block_of_their_own() {
+    let dump = Machine::usual().dump("");
+    assert_eq!(
+        dump.order[..6],
+        [
+            page(100),
+            page(101),
+            page(102),
+            page(103),
+            page(40),
+            page(41)
+        ]
+    );
+    let first = dump
+        .blocks
+        .iter()
+        .find(|block| block.kind == BlockKind::Memory)
+        .unwrap();
+    assert_eq!(
+        first
+            .memory()
+            .unwrap()
+            .runs()
+            .map(|(run, _)| run.pages)
+            .sum::<u32>(),
+        4
+    );
+}
+
+#[test]
+fn level_zero_leaves_out_secrets_only() {
+    let mut machine = Machine::usual();
+    let dump = machine.dump("dump_level=0");
+    machine.compare(&dump);
+    let is_sent = |class| matches!(class, PageClass::Data | PageClass::Zero);
+    let left_out: Vec<u64> = dump
+        .pages
+        .iter()
+        .filter(|(_, (class, _))| !is_sent(*class))
+        .map(|(pa, _)| *pa)
+        .collect();
+    assert_eq!(left_out, [page(220), page(221)]);
+}
+
+#[test]
+fn level_thirty_one_leaves_out_application_data_too() {
+    let dump = Machine::usual().dump("dump_level=31");
+    assert!((200..210).all(|number| dump.class(number) == PageClass::AppData));
+    assert!(dump.host.verdict().is_whole());
+}
+
+#[test]
+fn level_one_sends_free_pages() {
+    let mut machine = Machine::usual();
+    let dump = machine.dump("dump_level=1");
+    machine.compare(&dump);
+    assert_eq!(dump.class(310), PageClass::Data);
+}
+
+#[test]
+fn faults_in_the_middle_become_gaps_and_the_dump_goes_on() {
+    let mut machine = Machine::usual();
+    machine.ram.faults.push(PhysRange {
+        start: page(150) + 8,
+        end: page(152),
+    });
+    let dump = machine.dump("");
+    machine.compare(&dump);
+    assert_eq!(
+        (dump.class(150), dump.class(151)),
+        (PageClass::Unreadable, PageClass::Unreadable)
+    );
+    assert_eq!(dump.class(152), PageClass::Data);
+    assert!(dump.host.verdict().is_whole());
+}
+
+#[test]
+fn page_state_map_corrupt_sends_its_part_whole_and_says_so() {
+    let mut machine = Machine::usual();
+    machine.ram.at(page(8))[100] ^= 1;
+    let dump = machine.dump("");
+    machine.compare(&dump);
+    assert_eq!(dump.class(310), PageClass::Data);
+    assert!(
+        dump.text
+            .contains("parts of the page-state map not believed"),
+        "{}",
+        dump.text
+    );
+}
+
+#[test]
+fn page_state_map_without_its_magic_is_named_and_ignored() {
+    let mut machine = Machine::usual();
+    machine.ram.at(page(8))[0] ^= 1;
+    let dump = machine.dump("");
+    machine.compare(&dump);
+    assert!(
+        dump.text.contains("free pages are sent: bad magic"),
+        "{}",
+        dump.text
+    );
+}
+
+#[test]
+fn elfcorehdr_missing_dumps_the_ram_of_the_device_tree() {
+    let mut machine = Machine::usual();
+    let dump = machine.dump_with("", None);
+    machine.compare(&dump);
+    assert!(
+        dump.text.contains("Afterimage: no elfcorehdr"),
+        "{}",
+        dump.text
+    );
+    assert!(dump.host.verdict().is_whole());
+    assert_eq!(dump.host.ranges().len(), 1);
+}
+
+#[test]
+fn elfcorehdr_corrupt_is_named_with_its_value_and_the_ram_is_dumped() {
+    let mut machine = Machine::usual();
+    machine.header[0] = 0x7e;
+    let dump = machine.dump("");
+    machine.compare(&dump);
+    assert!(
+        dump.text
+            .contains("elfcorehdr at 0x401ff000 not believed: bad magic 0x464c457e"),
+        "{}",
+        dump.text
+    );
+}
+
+#[test]
+fn notes_corrupt_cost_the_notes_and_not_the_dump() {
+    let mut machine = Machine::usual();
+    machine.ram.at(page(6))[..16].fill(0xff);
+    let dump = machine.dump("");
+    machine.compare(&dump);
+    assert_eq!(dump.notes(), 2);
+    assert!(dump.text.contains("notes of segment 2"), "{}", dump.text);
+    assert!(
+        dump.text.contains("crash: reason not recorded"),
+        "{}",
+        dump.text
+    );
+}
+
+#[test]
+fn linux_machine_is_dumped_with_its_notes_verbatim() {
+    let mut machine = Machine::new(&[]);
+    let mut writer = NoteWriter::new(&mut machine.ram.at(page(6))[..4096]).unwrap();
+    writer
+        .note("VMCOREINFO", 0, b"OSRELEASE=6.12.0\nCRASHTIME=1764000000\n")
+        .unwrap();
+    let dump = machine.dump("");
+    machine.compare(&dump);
+    assert!(
+        dump.text.contains("Linux kernel, release 6.12.0"),
+        "{}",
+        dump.text
+    );
+    assert_eq!(
+        dump.host.manifest().unwrap().source,
+        wire::manifest::Source::Linux
+    );
+    assert_eq!(dump.notes(), 3);
+}
+
+#[test]
+fn region_extra_outside_ram_is_in_the_manifest() {
+    let extra = Region {
+        va: 0xdead_0000,
+        ..region(
+            RegionKind::Extra,
+            PhysRange {
+                start: 0x1000,
+                end: 0x3000,
+            },
+        )
+    };
+    let dump = Machine::new(&[extra]).dump("");
+    assert!(
+        dump.host
+            .ranges()
+            .iter()
+            .any(|range| (range.vaddr, range.paddr, range.len) == (0xdead_0000, 0x1000, 0x2000))
+    );
+    assert_eq!(dump.pages[&0x1000].0, PageClass::Unreadable);
+    assert!(dump.host.verdict().is_whole());
+}
+
+#[test]
+fn dump_parameter_malformed_is_named() {
+    let dump = Machine::usual().dump("dump_level=99");
+    assert!(
+        dump.text
+            .contains("Afterimage: malformed dump_level=\"99\", default kept"),
+        "{}",
+        dump.text
+    );
+}
+
+#[test]
+fn line_stuck_ends_the_dump_and_keeps_what_comes_then() {
+    let mut machine = Machine::usual();
+    let located = Located {
+        address: 0,
+        bytes: &machine.header,
+    };
+    let inputs = Inputs {
+        bootargs: b"dump_then=poweroff",
+        elfcorehdr: Some(located),
+        memory: &[RAM],
+        own: &[OWN],
+        counter_hz: 1,
+    };
+    let mut work = Box::new(Workspace::new());
+    let outcome = run(
+        &inputs,
+        &mut machine.ram,
+        &mut Stuck(20_000),
+        &Stopped,
+        &mut work,
+        &mut StoredEncoder,
+    );
+    assert_eq!(outcome.then, DumpThen::PowerOff);
+    assert!(matches!(outcome.totals, Err(Error::LineStuck { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn machine_damaged_anywhere_still_dumps_all_its_ram(
+        header in proptest::collection::vec((0_usize..400, any::<u8>()), 0..4),
+        notes in proptest::collection::vec((0_usize..3 * 4096, any::<u8>()), 0..40),
+        map in proptest::collection::vec((0_usize..320, any::<u8>()), 0..4),
+    ) {
+        let mut machine = Machine::usual();
+        let header_len = machine.header.len();
+        header.iter().for_each(|&(at, byte)| machine.header[at % header_len] = byte);
+        // Most damage near the front, where notes are.
+        notes.iter().for_each(|&(at, byte)| machine.ram.at(page(4 + at as u64 / 4096))[at % 700] = byte);
+        map.iter().for_each(|&(at, byte)| machine.ram.at(page(8))[at] = byte);
+        let dump = machine.dump("");
+        prop_assert!(dump.host.verdict().is_whole());
+        prop_assert!(dump.outcome.totals.is_ok());
+        prop_assert!(dump.pages.keys().all(|&pa| !OWN.contains(pa)));
+    }
+
+    #[test]
+    fn regions_arbitrary_never_change_what_is_dumped(
+        regions in proptest::collection::vec((1_u32..9, any::<u64>(), any::<u64>(), 0_u32..64, 0_u32..64), 0..40),
+    ) {
+        let regions: Vec<Region> = regions
+            .iter()
+            .filter(|(kind, ..)| !matches!(kind, 6..=8))
+            .map(|&(kind, pa, len, pa_shift, len_shift)| {
+                region(RegionKind::from_code(kind), PhysRange { start: 0, end: 0 }).at(pa >> pa_shift, len >> len_shift)
+            })
+            .collect();
+        let mut machine = Machine::new(&regions);
+        let dump = machine.dump("");
+        machine.compare(&dump);
+        prop_assert!(dump.host.verdict().is_whole());
+    }
+}
+
+/// Builder step of the tests above.
+trait Placed {
+    fn at(self, pa: u64, len: u64) -> Self;
+}
+
+impl Placed for Region {
+    fn at(self, pa: u64, len: u64) -> Self {
+        Self { pa, len, ..self }
+    }
+}
