@@ -54,6 +54,35 @@ pub fn render(symbols: Option<&Symbols>, memory: &dyn Memory, registers: &CpuReg
     out
 }
 
+/// Returns the names of the functions in one line, innermost first; without symbols the addresses.
+#[must_use]
+pub fn function_chain(
+    symbols: Option<&Symbols>,
+    memory: &dyn Memory,
+    registers: &CpuRegisters,
+) -> String {
+    let Some(symbols) = symbols else {
+        return format!(
+            "{:#x} < {:#x} (no matching ELF)",
+            registers.pc, registers.x[30]
+        );
+    };
+    let (frames, _) = walk(symbols, memory, start_of(registers));
+    let names: Vec<String> = frames
+        .iter()
+        .flat_map(
+            |frame| match symbols.source_frames(frame.lookup_address()) {
+                sources if sources.is_empty() => vec![format!("{:#x}", frame.registers.pc)],
+                sources => sources
+                    .into_iter()
+                    .map(|s| harmless(s.function.as_deref().unwrap_or("??")))
+                    .collect(),
+            },
+        )
+        .collect();
+    names.join(" < ")
+}
+
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{line}");

@@ -26,6 +26,8 @@ pub struct Contents<'a> {
     pub stops: Vec<CpuStop>,
     /// What is missing; `None` when the file does not say.
     pub gaps: Option<Vec<Gap>>,
+    /// Whether the sender's summary agreed with what arrived; true of a file that was not received by us.
+    pub is_vouched_for: bool,
     /// The program's threads.
     pub threads: Vec<Thread>,
     /// What lies where.
@@ -46,7 +48,10 @@ impl<'a> Contents<'a> {
     /// Decodes the notes in `bytes`.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Self {
-        let mut contents = Self::default();
+        let mut contents = Self {
+            is_vouched_for: true,
+            ..Self::default()
+        };
         for note in Notes::new(bytes) {
             let result = if note.is(CORE, NT_PRSTATUS) {
                 PrStatus::decode(note.desc).map(|status| contents.statuses.push(status))
@@ -71,7 +76,11 @@ impl<'a> Contents<'a> {
             REASON => self.reason = Some(Reason::decode(desc)?),
             BUILD_ID => self.build_id = Some(desc),
             STOP => self.stops = list(desc)?,
-            GAPS => self.gaps = Some(list(desc)?),
+            GAPS => {
+                let entries = Entries::decode(desc)?;
+                self.is_vouched_for = entries.argument() == 0;
+                self.gaps = Some(entries.collect());
+            }
             THREADS => self.threads = list(desc)?,
             REGIONS => self.regions = list(desc)?,
             KERNEL => self.kernel = Some(KernelInfo::decode(desc)?),

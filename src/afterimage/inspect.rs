@@ -83,6 +83,9 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
             size(range.len())
         ));
     }
+    if !contents.is_vouched_for {
+        faults.push("the end of the dump: no summary agrees with what arrived".to_owned());
+    }
     for note in &contents.unreadable_notes {
         faults.push(format!("note {}", harmless(note)));
     }
@@ -241,7 +244,9 @@ fn timings(contents: &Contents<'_>) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
+/// Returns what `info` prints.
+#[must_use]
+pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail, here and below.
     let mut line = |name: &str, value: String| {

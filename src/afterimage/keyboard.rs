@@ -84,12 +84,18 @@ mod tests {
 
     #[test]
     fn prefix_twice_sends_it_once() {
-        assert_eq!(Keyboard::default().press(b"\x14\x14"), [Action::Send(vec![0x14])]);
+        assert_eq!(
+            Keyboard::default().press(b"\x14\x14"),
+            [Action::Send(vec![0x14])]
+        );
     }
 
     #[test]
     fn prefix_s_sends_the_sysrq_sequence() {
-        assert_eq!(Keyboard::default().press(b"\x14sc"), [Action::Send(b"~~~SysRqc".to_vec())]);
+        assert_eq!(
+            Keyboard::default().press(b"\x14sc"),
+            [Action::Send(b"~~~SysRqc".to_vec())]
+        );
     }
 
     #[test]

@@ -6,6 +6,9 @@ use vmcore::afterimage_notes::{Entry, GAPS, Gap};
 use vmcore::notes::{AFTERIMAGE, CORE, Note};
 use vmcore::registers::{NT_PRSTATUS, PRSTATUS_LEN, PrStatus};
 
+/// Argument of a gap list when the summary did not arrive or disagrees with what did.
+pub const NOT_VOUCHED_FOR: u64 = 1;
+
 /// Notes, padded to 4 bytes each (gABI chapter 5, "Note Section").
 #[derive(Debug, Default, Clone)]
 pub struct NoteBytes(Vec<u8>);
@@ -43,14 +46,15 @@ impl NoteBytes {
         }
     }
 
-    /// Adds the list of what is missing.
-    pub fn add_gaps(&mut self, gaps: &[Gap]) {
-        self.add_list(GAPS, gaps);
+    /// Adds the list of what is missing. Its argument is 0 when the sender's summary vouches for the dump, else
+    /// [`NOT_VOUCHED_FOR`].
+    pub fn add_gaps(&mut self, gaps: &[Gap], is_vouched_for: bool) {
+        self.add_list(GAPS, gaps, if is_vouched_for { 0 } else { NOT_VOUCHED_FOR });
     }
 
-    fn add_list<E: Entry>(&mut self, kind: u32, entries: &[E]) {
+    fn add_list<E: Entry>(&mut self, kind: u32, entries: &[E], argument: u64) {
         let mut desc = vec![0; list_len::<E>(entries.len())];
-        let written = ListWriter::new(&mut desc, 0).and_then(|mut list| {
+        let written = ListWriter::new(&mut desc, argument).and_then(|mut list| {
             for entry in entries {
                 list.push(entry)?;
             }
@@ -103,8 +107,9 @@ mod tests {
             class: PageClass::Lost,
         };
         let mut notes = NoteBytes::default();
-        notes.add_gaps(&[gap]);
+        notes.add_gaps(&[gap], false);
         let contents = crate::contents::Contents::of(notes.as_bytes());
         assert_eq!(contents.gaps, Some(vec![gap]));
+        assert!(!contents.is_vouched_for);
     }
 }

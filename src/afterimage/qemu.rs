@@ -51,8 +51,22 @@ fn arguments(kernel: &Path, socket: &Path, user: &[OsString]) -> Vec<OsString> {
     let mut chardev = OsString::from("socket,id=line,path=");
     chardev.push(socket);
     let mut arguments: Vec<OsString> = [
-        "-M", "virt", "-cpu", "cortex-a72", "-m", "128M", "-display", "none", "-monitor", "none", "-nodefaults",
-        "-semihosting-config", "enable=on,target=native", "-serial", "chardev:line", "-chardev",
+        "-M",
+        "virt",
+        "-cpu",
+        "cortex-a72",
+        "-m",
+        "128M",
+        "-display",
+        "none",
+        "-monitor",
+        "none",
+        "-nodefaults",
+        "-semihosting-config",
+        "enable=on,target=native",
+        "-serial",
+        "chardev:line",
+        "-chardev",
     ]
     .map(OsString::from)
     .into();
@@ -70,14 +84,18 @@ impl Qemu {
     ///
     /// [`Error::Start`] when it cannot be started, or ends before it opens its serial line.
     pub fn start(kernel: &Path, user: &[OsString]) -> Result<(Self, UnixStream)> {
-        let program = std::env::var_os(QEMU_VARIABLE).unwrap_or_else(|| "qemu-system-aarch64".into());
+        let program =
+            std::env::var_os(QEMU_VARIABLE).unwrap_or_else(|| "qemu-system-aarch64".into());
         let name = program.to_string_lossy().into_owned();
         let fail = |source| Error::Start {
             program: name.clone(),
             source,
         };
         let limit = timeout()?;
-        let dir = tempfile::Builder::new().prefix("afterimage-").tempdir().map_err(fail)?;
+        let dir = tempfile::Builder::new()
+            .prefix("afterimage-")
+            .tempdir()
+            .map_err(fail)?;
         let socket = dir.path().join("line");
         let listener = UnixListener::bind(&socket).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
@@ -102,10 +120,14 @@ impl Qemu {
                 Err(e) => return Err(fail(e)),
             }
             if let Some(status) = qemu.child.try_wait().map_err(fail)? {
-                return Err(fail(std::io::Error::other(format!("it ended at once, {status}"))));
+                return Err(fail(std::io::Error::other(format!(
+                    "it ended at once, {status}"
+                ))));
             }
             if qemu.started.elapsed() > CONNECT {
-                return Err(fail(std::io::Error::other("it did not open its serial line")));
+                return Err(fail(std::io::Error::other(
+                    "it did not open its serial line",
+                )));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -163,8 +185,17 @@ mod tests {
 
     #[test]
     fn user_arguments_come_last() {
-        let arguments = arguments(Path::new("k.elf"), Path::new("/s"), &["-smp".into(), "4".into()]);
-        assert!(arguments.ends_with(&["-kernel".into(), "k.elf".into(), "-smp".into(), "4".into()]));
+        let arguments = arguments(
+            Path::new("k.elf"),
+            Path::new("/s"),
+            &["-smp".into(), "4".into()],
+        );
+        assert!(arguments.ends_with(&[
+            "-kernel".into(),
+            "k.elf".into(),
+            "-smp".into(),
+            "4".into()
+        ]));
         assert!(arguments.contains(&"cortex-a72".into()));
     }
 }

@@ -56,13 +56,24 @@ fn in_leaf(program: &Program) -> Registers {
     Registers::new(&x, STACK, program.at["leaf"] + 4)
 }
 
-fn names(program: &Program, memory: HashMap<u64, u64>, start: Registers) -> (Vec<String>, Vec<Found>, End) {
+fn names(
+    program: &Program,
+    memory: HashMap<u64, u64>,
+    start: Registers,
+) -> (Vec<String>, Vec<Found>, End) {
     let (frames, end) = walk(&program.symbols, &Words(memory), start);
     let names = frames.iter().map(|f| {
         let sources = program.symbols.source_frames(f.lookup_address());
-        sources.first().and_then(|s| s.function.clone()).unwrap_or_default()
+        sources
+            .first()
+            .and_then(|s| s.function.clone())
+            .unwrap_or_default()
     });
-    (names.collect(), frames.iter().map(|f| f.found).collect(), end)
+    (
+        names.collect(),
+        frames.iter().map(|f| f.found).collect(),
+        end,
+    )
 }
 
 #[test]
@@ -86,7 +97,10 @@ fn exception_frame_restores_the_interrupted_function() {
     memory.insert(frame + 256, program.at["leaf"] + 4);
     let start = Registers::new(&[0; 31], frame, program.at["vector"] + 4);
     let (names, found, end) = names(&program, memory, start);
-    assert_eq!(names, ["vector", "leaf", "middle", "plain", "outer", "_start"]);
+    assert_eq!(
+        names,
+        ["vector", "leaf", "middle", "plain", "outer", "_start"]
+    );
     assert_eq!(found[1], Found::Interrupted);
     assert_eq!(end, End::Outermost);
 }

@@ -45,14 +45,30 @@ pub(crate) fn build_program(dir: &Path, build_id: &str) -> PathBuf {
     let elf = dir.join(format!("program-{build_id}.elf"));
     std::fs::write(&source, PROGRAM).expect("source");
     let status = Command::new("rustc")
-        .args(["--edition", "2024", "--target", "aarch64-unknown-none-softfloat", "-g", "-C", "panic=abort"])
-        .args(["-C", "link-arg=-Ttext=0x40200000", "-C", &format!("link-arg=--build-id=0x{build_id}")])
+        .args([
+            "--edition",
+            "2024",
+            "--target",
+            "aarch64-unknown-none-softfloat",
+            "-g",
+            "-C",
+            "panic=abort",
+        ])
+        .args([
+            "-C",
+            "link-arg=-Ttext=0x40200000",
+            "-C",
+            &format!("link-arg=--build-id=0x{build_id}"),
+        ])
         .arg(&source)
         .arg("-o")
         .arg(&elf)
         .status()
         .expect("rustc starts");
-    assert!(status.success(), "the target aarch64-unknown-none-softfloat is needed (rust-toolchain.toml)");
+    assert!(
+        status.success(),
+        "the target aarch64-unknown-none-softfloat is needed (rust-toolchain.toml)"
+    );
     elf
 }
 
