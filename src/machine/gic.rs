@@ -37,8 +37,6 @@ const GICC_CTLR: u64 = 0;
 const GICC_PMR: u64 = 4;
 const GICC_IAR: u64 = 0xc;
 const GICC_EOIR: u64 = 0x10;
-const GICC_AIAR: u64 = 0x20;
-const GICC_AEOIR: u64 = 0x24;
 const GICC_APR0: u64 = 0xd0;
 const GICC_NSAPR0: u64 = 0xe0;
 /// The SGI and PPI frame of a redistributor lies behind its control frame.
@@ -211,8 +209,9 @@ pub fn init_cpu() -> Result<(), Error> {
             gic.enable_interrupt(IntId::sgi(STOP_INTID), true).map_err(|_| Error::Driver)
         })?;
         interface.write(GICC_PMR, 0xff);
-        // EnableGrp0, EnableGrp1, FIQEn; seen from the non-secure side bit 0 is EnableGrp1.
-        interface.write(GICC_CTLR, if owns_group0() { 0b1011 } else { 1 });
+        // EnableGrp0, EnableGrp1, AckCtl, FIQEn; seen from the non-secure side bit 0 is EnableGrp1. With AckCtl one IAR
+        // serves both groups: QEMU has no GICC_AIAR.
+        interface.write(GICC_CTLR, if owns_group0() { 0b1111 } else { 1 });
     } else {
         find_redistributor()?;
         with_v3(|gic, cpu| {
@@ -270,10 +269,10 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
     }
 }
 
-/// Takes the next Group-1 interrupt; `None` when it was spurious.
+/// Takes the next Group-1 interrupt (on a GICv2 it may be the stop request, too); `None` when it was spurious.
 pub fn acknowledge() -> Option<u32> {
     let id = match cpu_interface() {
-        Some(interface) => interface.read(if owns_group0() { GICC_AIAR } else { GICC_IAR }) & 0x3ff,
+        Some(interface) => interface.read(GICC_IAR) & 0x3ff,
         None => u32::from(GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)?),
     };
     (id < 1020).then_some(id)
@@ -282,7 +281,7 @@ pub fn acknowledge() -> Option<u32> {
 /// Ends a Group-1 interrupt.
 pub fn end(intid: u32) {
     match cpu_interface() {
-        Some(interface) => interface.write(if owns_group0() { GICC_AEOIR } else { GICC_EOIR }, intid),
+        Some(interface) => interface.write(GICC_EOIR, intid),
         None => {
             if let Ok(id) = interrupt_id(intid) {
                 GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
