@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the integration tests share: a small arm64 program.
 
+pub(crate) mod stream;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
