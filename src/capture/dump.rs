@@ -106,6 +106,10 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
     text.say(format_args!(
         "Afterimage: a kernel crashed; this is the capture kernel"
     ));
+    // Early, because the report may be cut.
+    text.say(format_args!(
+        "Afterimage: to capture: afterimage receive LINK -o vmcore"
+    ));
     let params = params::parse(inputs.bootargs, |problem| {
         text.complain(format_args!("{problem}"))
     });

@@ -17,6 +17,8 @@ mod facts;
 mod fake;
 mod frame_out;
 mod frames;
+#[cfg(test)]
+mod machine;
 mod manifest;
 mod marks;
 mod old_notes;
@@ -96,7 +98,7 @@ pub struct Inputs<'a> {
     pub elfcorehdr: Option<Located<'a>>,
     /// All RAM that the device tree names; empty if it names none.
     pub memory: &'a [PhysRange],
-    /// This kernel's own memory, `linux,usable-memory-range`: never dumped.
+    /// This kernel's own memory, `linux,usable-memory-range`, and whatever else must not be read: never dumped.
     pub own: &'a [PhysRange],
     /// Rate of the [`Clock`] in Hz.
     pub counter_hz: u64,

@@ -16,6 +16,9 @@ pub(crate) const RAM_RANGES: usize = 128;
 /// Ranges that can be moved to the front.
 pub(crate) const FIRST_RANGES: usize = 256;
 
+/// Stages that can be told apart: the crashed CPU's stack, all stacks.
+pub(crate) const STAGES: usize = 2;
+
 /// The order of one dump.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -23,8 +26,9 @@ pub(crate) struct Plan {
     first: [PhysRange; FIRST_RANGES],
     first_len: usize,
     in_first: RangeSet<FIRST_RANGES>,
-    /// Number of leading ranges after which what was gathered is to be sent.
-    stage_len: usize,
+    /// Numbers of leading ranges after which what was gathered is to be sent.
+    stage_ends: [usize; STAGES],
+    stages: usize,
 }
 
 /// Place in a [`Plan`]: everything before it has been described.
@@ -58,7 +62,8 @@ impl Plan {
             first: [PhysRange { start: 0, end: 0 }; FIRST_RANGES],
             first_len: 0,
             in_first: RangeSet::new(),
-            stage_len: 0,
+            stage_ends: [0; STAGES],
+            stages: 0,
         }
     }
 
@@ -113,18 +118,18 @@ impl Plan {
         Ok(())
     }
 
-    /// Ends the stage of what was moved so far: it is not to wait until a block is full.
+    /// Ends the stage of what was moved so far: it is not to wait until a block is full. Past [`STAGES`] nothing happens.
     pub(crate) fn end_stage(&mut self) {
-        self.stage_len = self.first_len;
+        if let Some(place) = self.stage_ends.get_mut(self.stages) {
+            *place = self.first_len;
+            self.stages = self.stages.saturating_add(1);
+        }
     }
 
-    /// Returns whether `cursor` is where the stage ends.
+    /// Returns whether `cursor` is where a stage ends.
     pub(crate) fn is_stage_end(&self, cursor: Cursor) -> bool {
-        let end = Cursor {
-            ranges_done: self.stage_len,
-            address: 0,
-        };
-        self.stage_len > 0 && cursor == end
+        let mut ends = self.stage_ends.iter().take(self.stages);
+        cursor.address == 0 && cursor.ranges_done > 0 && ends.any(|&end| end == cursor.ranges_done)
     }
 
     /// Appends `piece` up to the next range that was moved already, and returns the end of what was appended.
@@ -275,6 +280,22 @@ mod tests {
         let cursor = plan.advance(cursor, 0x1c << 12);
         let cursor = plan.advance(cursor, 0x11 << 12);
         assert_eq!(plan.next(cursor), Some(range(0x11, 0x18)));
+    }
+
+    #[test]
+    fn plan_stage_ends_behind_its_last_range_only() {
+        let mut plan = Plan::new();
+        plan.end_stage();
+        plan.add_ram(range(0x10, 0x20)).unwrap();
+        plan.move_first(range(0x18, 0x1c)).unwrap();
+        plan.end_stage();
+        plan.end_stage();
+        assert!(!plan.is_stage_end(Cursor::START));
+        let inside = plan.advance(Cursor::START, 0x19 << 12);
+        assert!(!plan.is_stage_end(inside));
+        let behind = plan.advance(inside, 0x1c << 12);
+        assert!(plan.is_stage_end(behind));
+        assert!(!plan.is_stage_end(plan.advance(behind, 0x11 << 12)));
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::{Line, vmcoreinfo};
 /// Bytes of text before the first frame at most: half a second at 115200 baud.
 pub(crate) const REPORT_BYTES: usize = 6 * 1024;
 
+/// Bytes of the crash's message that are shown: it must not crowd out the registers.
+const MESSAGE_BYTES: usize = 512;
+
 /// CPUs that are listed with a line each.
 const LISTED_CPUS: usize = 16;
 
@@ -58,18 +61,17 @@ pub(crate) fn write(
     write_cpus(facts, text);
     let Params { level, then, .. } = params;
     text.say(format_args!("Afterimage: dump level {level}, then {then}"));
-    text.say(format_args!(
-        "Afterimage: to capture: afterimage receive LINK -o vmcore"
-    ));
 }
 
 fn write_reason(facts: &Facts<'_>, text: &mut Text<'_, impl Line>) {
     if let Some(reason) = facts.reason {
+        let end = reason.text.floor_char_boundary(MESSAGE_BYTES);
+        let message = reason.text.get(..end).unwrap_or_default();
         text.say(format_args!(
             "crash: {} on CPU {}: {}",
             reason.kind.name(),
             reason.cpu,
-            reason.text
+            message
         ));
         text.say(format_args!(
             "pc {:#018x} esr {:#010x} far {:#018x}",
@@ -226,13 +228,36 @@ mod tests {
     }
 
     #[test]
-    fn report_without_notes_says_so_and_how_to_capture() {
+    fn report_without_notes_says_so() {
         let text = report(&[], &[0; 4096]);
         assert!(text.contains("reason not recorded"), "{text}");
         assert!(text.contains("no registers"), "{text}");
+        assert!(text.ends_with("dump level 17, then reboot\r\n"), "{text}");
+    }
+
+    #[test]
+    fn report_of_an_endless_message_still_shows_the_rest() {
+        let text = std::vec![b'x'; 8192];
+        let reason = vmcore::afterimage_notes::Reason {
+            kind: vmcore::afterimage_notes::CrashKind::Panic,
+            cpu: 0,
+            pc: 1,
+            esr: 0x9600_0046,
+            far: 0x10,
+            counter: 0,
+            counter_hz: 0,
+            text: core::str::from_utf8(&text).unwrap(),
+        };
+        let mut notes = std::vec![0; 16384];
+        let mut writer = NoteWriter::new(&mut notes).unwrap();
+        writer
+            .note_with("AFTERIMAGE", 1, |out| reason.encode(out))
+            .unwrap();
+        let text = report(&notes, &[0; 4096]);
         assert!(
-            text.ends_with("afterimage receive LINK -o vmcore\r\n"),
+            text.contains("esr 0x96000046 far 0x0000000000000010\r\n"),
             "{text}"
         );
+        assert!(text.len() < 1024, "{text}");
     }
 }

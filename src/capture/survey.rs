@@ -4,6 +4,7 @@
 use vmcore::afterimage_notes::{Region, RegionKind, name_text};
 use vmcore::elf_core::CoreHeader;
 use vmcore::page_state::PageStateReader;
+use vmcore::registers::PrStatus;
 use vmcore::{PhysMemory, PhysRange};
 
 use crate::facts::Facts;
@@ -124,13 +125,12 @@ pub(crate) fn order(
     facts: &Facts<'_>,
     text: &mut Text<'_, impl Line>,
 ) {
-    for cpu in facts.crashed_cpu().into_iter().chain(facts.cpus()) {
-        // The page of SP alone must be mapped; what the stack does not have of STACK_BYTES is some other RAM.
-        if let Some(sp) = header.and_then(|header| physical(header, cpu.registers.sp, 1)) {
-            // Full means that these pages travel with the rest, which needs no remark.
-            let _in_the_rest = plan.move_first(pages::clamped(sp, STACK_BYTES));
-        }
-    }
+    facts
+        .crashed_cpu()
+        .iter()
+        .for_each(|cpu| move_stack(plan, header, cpu));
+    plan.end_stage();
+    facts.cpus().for_each(|cpu| move_stack(plan, header, &cpu));
     for kind in FIRST_KINDS {
         for region in facts.regions().filter(|region| region.kind == kind) {
             if let Err(error) = plan.move_first(pages::clamped(region.pa, region.len)) {
@@ -140,6 +140,15 @@ pub(crate) fn order(
         if kind == RegionKind::Stack {
             plan.end_stage();
         }
+    }
+}
+
+/// Moves the stack of one CPU to the front, as far as its SP can be translated.
+fn move_stack(plan: &mut Plan, header: Option<&CoreHeader<'_>>, cpu: &PrStatus) {
+    // The page of SP alone must be mapped; what the stack does not have of STACK_BYTES is some other RAM.
+    if let Some(sp) = header.and_then(|header| physical(header, cpu.registers.sp, 1)) {
+        // Full means that these pages travel with the rest, which needs no remark.
+        let _in_the_rest = plan.move_first(pages::clamped(sp, STACK_BYTES));
     }
 }
 
