@@ -3,5 +3,6 @@
 
 fn main() {
     linker::kernel_binary("kernel", linker::QEMU_VIRT_LOAD_ADDRESS);
+    linker::capture_binary("capture", linker::QEMU_VIRT_LOAD_ADDRESS);
     println!("cargo:rerun-if-env-changed=CAPTURE_IMAGE");
 }

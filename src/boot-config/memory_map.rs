@@ -18,7 +18,7 @@ pub const CRASH_ALIGN: u64 = 2 << 20;
 const LOW_END: u64 = 1 << 32;
 
 /// How many separate free ranges are kept.
-const MAX_FREE_RANGES: usize = 128;
+pub const MAX_FREE_RANGES: usize = 128;
 
 /// Why a crash region has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

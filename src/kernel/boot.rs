@@ -4,14 +4,13 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use boot_config::dtb::{Conduit, Console, Gic};
+use boot_config::dtb::Gic;
 use boot_config::{Dtb, MemoryMap, PhysRange};
 use machine::boot::EntryState;
-use machine::console::ConsoleUart;
 use machine::blob::{self, BlobError};
 use machine::layout::PAGE_SIZE;
 use machine::mmu::AddressSpace;
-use machine::{arch, emergency, exceptions, gic, psci};
+use machine::{arch, console, emergency, exceptions, gic, psci};
 
 use crate::board::Board;
 use crate::params::Params;
@@ -72,11 +71,7 @@ pub fn start(entry: EntryState, board: &'static Board, main: fn(Boot) -> !) -> !
         // Nothing can be printed without a mapping.
         Err(_) => arch::halt(),
     };
-    if let Some(base) = board.early_pl011
-        && let Ok(uart) = ConsoleUart::map_pl011(&mut space, base)
-    {
-        uart.install(None);
-    }
+    console::install_early(&mut space, board.early_pl011);
     exceptions::install(&interrupts::HANDLERS);
     arch::unmask_serror_and_stop();
 
@@ -118,7 +113,9 @@ fn bring_up(
     board: &'static Board,
     (dtb, dtb_address): (Dtb<'static>, u64),
 ) -> Result<Boot, Failure> {
-    install_console(&mut space, &dtb);
+    if let Err(error) = console::install_from_dtb(&mut space, &dtb) {
+        emergency!("console: {error}\n");
+    }
     logger::init();
     log::info!(
         "Afterimage {} on {}, entered at EL{}, image at {:#x}",
@@ -151,10 +148,7 @@ fn bring_up(
         log::info!("RAM {range}");
     }
 
-    psci::install(dtb.psci()?.map(|psci| match psci.conduit {
-        Conduit::Hvc => psci::Conduit::Hvc,
-        Conduit::Smc => psci::Conduit::Smc,
-    }));
+    psci::install(dtb.psci()?.map(|found| found.conduit));
     let location = gic_location(&dtb)?;
     if let Some(location) = location {
         gic::map(&mut space, location).map_err(Failure::Gic)?;
@@ -201,25 +195,6 @@ fn own_dtb(dtb: &Dtb<'_>, crash_range: Option<PhysRange>) -> &'static [u8] {
         }
     }
     Box::leak(bytes.to_vec().into_boxed_slice())
-}
-
-fn install_console(space: &mut AddressSpace, dtb: &Dtb<'_>) {
-    match dtb.console() {
-        Ok(Some(console)) if console.is_compatible("arm,pl011") => {
-            let rate = baud_divisors(&console);
-            match ConsoleUart::map_pl011(space, console.registers.start) {
-                Ok(uart) => uart.install(rate),
-                Err(error) => emergency!("console at {}: {error}\n", console.registers),
-            }
-        }
-        Ok(Some(console)) => emergency!("stdout-path names a device without driver here: {}\n", console.node().name()),
-        Ok(None) => emergency!("the device tree names no console\n"),
-        Err(error) => emergency!("stdout-path: {error}\n"),
-    }
-}
-
-fn baud_divisors(console: &Console<'_>) -> Option<(u32, u32)> {
-    machine::pl011::divisors(console.clock_hz?, console.baud?)
 }
 
 fn gic_location(dtb: &Dtb<'_>) -> Result<Option<gic::Location>, Failure> {

@@ -53,7 +53,6 @@ global_asm!(
     include_str!("boot.s"),
     include_str!("stub.s"),
     IMAGE_FLAGS = const 0b1010_u64,
-    STACK_UNIT = const layout::STACK_UNIT,
     CRASH_STACK = const layout::CRASH_STACK,
     EXCEPTION_STACK = const layout::EXCEPTION_STACK,
     GUARD = const layout::GUARD,

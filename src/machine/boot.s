@@ -65,7 +65,7 @@ primary_entry:
 
         adrp    x0, early_l0_high
         bl      enable_mmu
-        ldr     x22, =stacks_begin + {STACK_UNIT}
+        ldr     x22, =first_stack_top
         ldr     x0, =start_on_stack
         br      x0
 

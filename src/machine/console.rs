@@ -7,7 +7,10 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use boot_config::{Dtb, DtbError};
+
 use crate::arch::Deadline;
+use crate::mmu::{AddressSpace, MapError};
 use crate::pl011::{Pl011, Received, Registers};
 
 /// Longest wait for room in the transmit FIFO, for one byte. At 300 baud a byte takes 33 ms.
@@ -16,34 +19,66 @@ const BYTE_WAIT_US: u64 = 100_000;
 /// Virtual address of the PL011's registers, 0 when there is no console.
 static PL011: AtomicU64 = AtomicU64::new(0);
 
-/// A PL011 whose registers are mapped, to be used as the console.
+/// Why there is no console.
 #[derive(Clone, Copy, Debug)]
-pub struct ConsoleUart {
-    registers: u64,
+pub enum ConsoleError {
+    /// The DTB names none.
+    NotNamed,
+    /// It names a device without driver here.
+    NoDriver {
+        /// Physical address of its registers.
+        address: u64,
+    },
+    /// The DTB's console is broken.
+    Dtb(DtbError),
+    /// Its registers could not be mapped.
+    Map(MapError),
 }
 
-impl ConsoleUart {
-    /// Maps the registers at the physical address `base` as a device.
-    ///
-    /// # Errors
-    /// The page tables are used up or the address cannot be mapped.
-    pub fn map_pl011(space: &mut crate::mmu::AddressSpace, base: u64) -> Result<Self, crate::mmu::MapError> {
-        Ok(Self { registers: space.map_device(base, size_of::<Registers>() as u64)? })
-    }
-
-    /// Makes this UART the console; `rate` sets the baud rate divisors.
-    pub fn install(self, rate: Option<(u32, u32)>) {
-        PL011.store(self.registers, Ordering::Release);
-        drain();
-        if let Some(uart) = uart() {
-            uart.configure(rate);
+impl fmt::Display for ConsoleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotNamed => f.write_str("the device tree names none"),
+            Self::NoDriver { address } => write!(f, "no driver for the UART at {address:#x}"),
+            Self::Dtb(error) => write!(f, "{error}"),
+            Self::Map(error) => write!(f, "{error}"),
         }
     }
 }
 
+/// Uses the PL011 at the physical address `base` until the DTB has been read; a board's policy. Nothing is configured.
+pub fn install_early(space: &mut AddressSpace, base: Option<u64>) {
+    if let Some(base) = base
+        && let Ok(registers) = space.map_device(base, size_of::<Registers>() as u64)
+    {
+        PL011.store(registers, Ordering::Release);
+    }
+}
+
+/// Makes the UART that the DTB names the console, at the baud rate it names.
+///
+/// # Errors
+/// See [`ConsoleError`]; an early console stays.
+pub fn install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), ConsoleError> {
+    let console = dtb.console().map_err(ConsoleError::Dtb)?.ok_or(ConsoleError::NotNamed)?;
+    let address = console.registers.start;
+    if !console.is_compatible("arm,pl011") {
+        return Err(ConsoleError::NoDriver { address });
+    }
+    let registers = space.map_device(address, size_of::<Registers>() as u64).map_err(ConsoleError::Map)?;
+    PL011.store(registers, Ordering::Release);
+    // What an earlier kernel left in the FIFO goes out first.
+    drain();
+    let rate = console.clock_hz.zip(console.baud).and_then(|(clock, baud)| crate::pl011::divisors(clock, baud));
+    if let Some(uart) = uart() {
+        uart.configure(rate);
+    }
+    Ok(())
+}
+
 fn uart() -> Option<Pl011<'static>> {
     let address = PL011.load(Ordering::Acquire);
-    // SAFETY: only `install` stores here, an address at which `map_device` mapped the register block for good.
+    // SAFETY: only the two functions above store here, an address at which `map_device` mapped the register block for good.
     (address != 0).then(|| Pl011::new(unsafe { &*(address as *const Registers) }))
 }
 

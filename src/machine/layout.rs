@@ -24,13 +24,11 @@ pub const MAX_CPUS: usize = 8;
 
 /// Unmapped page below each stack.
 pub const GUARD: usize = 0x1000;
-/// Stack of the CPU's own thread (SP_EL0).
-pub const THREAD_STACK: usize = 0x10000;
 /// Stack on which exceptions are taken (SP_EL1).
 pub const EXCEPTION_STACK: usize = 0x5000;
 /// Stack of the crash path.
 pub const CRASH_STACK: usize = 0x7000;
-/// One CPU's stacks; the linker scripts hold the same number.
-pub const STACK_UNIT: usize = 3 * GUARD + THREAD_STACK + EXCEPTION_STACK + CRASH_STACK;
+/// What a CPU's stacks take besides the thread stack, whose size the linker script sets.
+pub const STACK_OVERHEAD: usize = 3 * GUARD + EXCEPTION_STACK + CRASH_STACK;
 
-const _: () = assert!(STACK_UNIT == 0x1f000, "STACK_UNIT in linker/*.ld must be the same");
+const _: () = assert!(STACK_OVERHEAD == 0xf000, "STACK_UNIT in linker/*.ld adds the same number");

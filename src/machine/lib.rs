@@ -7,10 +7,13 @@
 
 #[cfg(target_os = "none")]
 pub mod arch;
+pub mod arena;
 #[cfg(target_os = "none")]
 pub mod blob;
 #[cfg(target_os = "none")]
 pub mod boot;
+#[cfg(target_os = "none")]
+pub mod capture_entry;
 #[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]
@@ -23,6 +26,8 @@ pub mod layout;
 #[cfg(target_os = "none")]
 mod mmio;
 pub mod mmu;
+#[cfg(target_os = "none")]
+pub mod old_memory;
 pub mod once_buffer;
 #[cfg(target_os = "none")]
 pub mod own_memory;

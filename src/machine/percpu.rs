@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::layout::{CRASH_STACK, EXCEPTION_STACK, GUARD, MAX_CPUS, STACK_UNIT, THREAD_STACK};
+use crate::layout::{CRASH_STACK, EXCEPTION_STACK, GUARD, MAX_CPUS, STACK_OVERHEAD};
 
 /// What a CPU knows of itself. The vectors read `crash_stack_top`.
 #[repr(C)]
@@ -28,7 +28,13 @@ pub struct Stacks {
 
 unsafe extern "C" {
     static stacks_begin: u8;
+    static first_stack_top: u8;
     static stacks_end: u8;
+}
+
+/// Bytes of one CPU's stacks, guards included.
+fn unit_len() -> usize {
+    (&raw const first_stack_top).addr() - (&raw const stacks_begin).addr()
 }
 
 static SLOTS: [PerCpuSlot; MAX_CPUS] = [const { PerCpuSlot::new() }; MAX_CPUS];
@@ -50,7 +56,7 @@ const _: () = assert!(size_of::<PerCpuSlot>() == size_of::<PerCpu>());
 /// Number of CPUs that this image has stacks for.
 pub fn capacity() -> usize {
     let bytes = (&raw const stacks_end).addr() - (&raw const stacks_begin).addr();
-    (bytes / STACK_UNIT).min(MAX_CPUS)
+    (bytes / unit_len()).min(MAX_CPUS)
 }
 
 /// The stacks of `slot`, or `None` past [`capacity`].
@@ -58,13 +64,14 @@ pub fn stacks(slot: usize) -> Option<Stacks> {
     if slot >= capacity() {
         return None;
     }
-    let unit = (&raw const stacks_begin).addr() + slot * STACK_UNIT;
+    let unit = (&raw const stacks_begin).addr() + slot * unit_len();
+    let thread_len = unit_len() - STACK_OVERHEAD;
     let thread = unit + GUARD;
-    let exception = thread + THREAD_STACK + GUARD;
+    let exception = thread + thread_len + GUARD;
     let crash = exception + EXCEPTION_STACK + GUARD;
     let span = |bottom: usize, len: usize| (bottom as u64, (bottom + len) as u64);
     Some(Stacks {
-        thread: span(thread, THREAD_STACK),
+        thread: span(thread, thread_len),
         exception: span(exception, EXCEPTION_STACK),
         crash: span(crash, CRASH_STACK),
     })

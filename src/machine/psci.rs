@@ -2,17 +2,9 @@
 //! PSCI (Arm DEN 0022): starting and stopping CPUs, reset, power off, through crate `smccc`.
 
 use core::sync::atomic::{AtomicU8, Ordering};
+use boot_config::dtb::Conduit;
 use smccc::psci;
 use smccc::{Hvc, Smc};
-
-/// How PSCI is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduit {
-    /// `hvc #0`.
-    Hvc,
-    /// `smc #0`.
-    Smc,
-}
 
 /// What PSCI answered, when it was no success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

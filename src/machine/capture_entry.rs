@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a capture kernel does before and after its work: opens what it was handed, and leaves as it was told.
+//!
+//! Everything it knows comes from its DTB and the ELF core header. Nothing outside its own region is written.
+
+use boot_config::{Dtb, PhysRange};
+use vmcore::PhysRange as DumpRange;
+
+use crate::blob;
+use crate::boot::EntryState;
+use crate::mmu::AddressSpace;
+use crate::old_memory::{OldMemory, Readable};
+use crate::{arch, console, emergency, exceptions, psci};
+
+/// Longest ELF core header that is believed: 65,535 program headers and more.
+const MAX_CORE_HEADER: u64 = 4 << 20;
+/// RAM ranges that are handed on.
+pub const MAX_RANGES: usize = 32;
+
+/// What the crashed kernel handed over, opened and bounded.
+pub struct Handover {
+    /// This kernel's DTB.
+    pub dtb: Dtb<'static>,
+    /// Physical address and bytes of the ELF core header, when there is one that can be read.
+    pub elf_core_header: Option<(u64, &'static [u8])>,
+    /// RAM of the machine.
+    pub memory: Ranges,
+    /// This kernel's own memory.
+    pub own: Ranges,
+    /// The crashed machine's memory.
+    pub old: OldMemory,
+}
+
+/// A few ranges.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranges {
+    ranges: [DumpRange; MAX_RANGES],
+    len: usize,
+}
+
+impl Ranges {
+    fn new() -> Self {
+        Self { ranges: [DumpRange::default(); MAX_RANGES], len: 0 }
+    }
+
+    fn push(&mut self, range: PhysRange) {
+        if let (Some(slot), Ok(range)) = (self.ranges.get_mut(self.len), DumpRange::new(range.start, range.len())) {
+            *slot = range;
+            self.len += 1;
+        } else {
+            emergency!("Afterimage: range {range} is one too many and is left out\n");
+        }
+    }
+
+    /// The ranges.
+    pub fn as_slice(&self) -> &[DumpRange] {
+        self.ranges.get(..self.len).unwrap_or(&[])
+    }
+}
+
+/// Brings the capture kernel up. Says what is wrong, and halts, when there is no DTB to work by.
+pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
+    let Ok(mut space) = AddressSpace::take(entry.image) else { arch::halt() };
+    console::install_early(&mut space, early_pl011);
+    exceptions::install(&HANDLERS);
+    arch::unmask_serror();
+    let dtb = match blob::open_dtb(&mut space, entry.dtb) {
+        Ok(dtb) => dtb,
+        Err(error) => give_up(&error),
+    };
+    if let Err(error) = console::install_from_dtb(&mut space, &dtb) {
+        emergency!("Afterimage: console: {error}\n");
+    }
+    match dtb.psci() {
+        Ok(found) => psci::install(found.map(|psci| psci.conduit)),
+        Err(error) => emergency!("Afterimage: PSCI: {error}\n"),
+    }
+
+    let mut readable = Readable::new();
+    let mut memory = Ranges::new();
+    match dtb.ram() {
+        Ok(ram) => {
+            for range in ram.iter() {
+                memory.push(range);
+                // A full set leaves ranges out, which then are unreadable and recorded as such.
+                let _ = readable.insert(range);
+            }
+        }
+        Err(error) => emergency!("Afterimage: device tree, memory: {error}\n"),
+    }
+    let mut own = Ranges::new();
+    match dtb.usable_memory() {
+        Ok(usable) => usable.iter().for_each(|range| own.push(range)),
+        Err(error) => emergency!("Afterimage: device tree, linux,usable-memory-range: {error}\n"),
+    }
+    // Our image is ours in any case.
+    let image = crate::ram::image_range();
+    if !own.as_slice().iter().any(|range| range.contains(image.start)) {
+        emergency!("Afterimage: linux,usable-memory-range does not hold this kernel; only its image is taken as its own\n");
+        own.push(image);
+    }
+    for range in own.as_slice() {
+        let _ = readable.subtract(PhysRange { start: range.start, end: range.end });
+    }
+
+    let elf_core_header = match dtb.elf_core_header() {
+        Ok(Some(range)) => open_core_header(&mut space, range),
+        Ok(None) => None,
+        Err(error) => {
+            emergency!("Afterimage: device tree, linux,elfcorehdr: {error}\n");
+            None
+        }
+    };
+    let old = match OldMemory::new(space, readable) {
+        Ok(old) => old,
+        Err(error) => give_up(&error),
+    };
+    Handover { dtb, elf_core_header, memory, own, old }
+}
+
+fn open_core_header(space: &mut AddressSpace, range: PhysRange) -> Option<(u64, &'static [u8])> {
+    if range.is_empty() || range.len() > MAX_CORE_HEADER {
+        emergency!("Afterimage: linux,elfcorehdr {range} has an impossible length\n");
+        return None;
+    }
+    match blob::open(space, range.start, range.len()) {
+        Ok(bytes) => Some((range.start, bytes)),
+        Err(error) => {
+            emergency!("Afterimage: linux,elfcorehdr {range}: {error}\n");
+            None
+        }
+    }
+}
+
+static HANDLERS: exceptions::Handlers = exceptions::Handlers {
+    synchronous: |frame, _| failed(frame),
+    irq: |_| {},
+    fiq: |_| {},
+    serror: |frame| failed(frame),
+};
+
+fn failed(frame: &mut exceptions::TrapFrame) {
+    emergency!("\nAfterimage: the capture kernel itself failed\n");
+    emergency!("  pc {:#018x} esr {:#010x} far {:#018x}\n", frame.pc, frame.esr, frame.far);
+    reboot()
+}
+
+fn give_up(error: &dyn core::fmt::Display) -> ! {
+    emergency!("\nAfterimage: no dump is possible: {error}\n");
+    halt()
+}
+
+/// Resets the machine; halts, and says so, where that is not possible.
+pub fn reboot() -> ! {
+    console::drain();
+    if let Err(error) = psci::reset() {
+        emergency!("Afterimage: cannot reboot: {error}\n");
+    }
+    halt()
+}
+
+/// Turns the machine off; halts, and says so, where that is not possible.
+pub fn power_off() -> ! {
+    console::drain();
+    if let Err(error) = psci::power_off() {
+        emergency!("Afterimage: cannot power off: {error}\n");
+    }
+    halt()
+}
+
+/// Stops for ever, memory untouched.
+pub fn halt() -> ! {
+    emergency!("Afterimage: halted\n");
+    console::drain();
+    arch::halt()
+}
+
