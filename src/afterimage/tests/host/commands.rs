@@ -1,77 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command as a user runs it, on recorded lines made here: files, messages and exit statuses.
 
-mod support;
+use std::path::Path;
+use std::process::Command;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-use support::stream::{FIRST_MEMORY_FRAME, LINEAR, LINK, Machine, PAGE, RAM, framed};
-
-struct Place(tempfile::TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("directory"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn record(&self, line: &[u8]) -> String {
-        std::fs::write(self.path("line"), line).expect("write");
-        format!("file:{}", self.path("line").display())
-    }
-
-    fn vmcore(&self) -> PathBuf {
-        self.path("vmcore")
-    }
-
-    fn receive(&self, line: &[u8]) -> Output {
-        let link = self.record(line);
-        run(&["receive", &link, "-o", text(&self.vmcore())])
-    }
-
-    /// Receives a whole dump and returns its path.
-    fn whole(&self) -> PathBuf {
-        assert_exit(&self.receive(&Machine::new().line()), 0);
-        self.vmcore()
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("utf-8")
-}
-
-fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .expect("starts")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-fn assert_exit(output: &Output, code: i32) {
-    let found = output.status.code();
-    assert_eq!(
-        found,
-        Some(code),
-        "stdout: {}\nstderr: {}",
-        out(output),
-        err(output)
-    );
-}
+use crate::place::{Place, assert_exit, err, out, run, text};
+use crate::stream::{FIRST_MEMORY_FRAME, LINEAR, LINK, Machine, PAGE, RAM, framed};
 
 /// Reads memory out of a core with a reader that is not ours.
 fn physical(path: &Path, address: u64, len: usize) -> Option<Vec<u8>> {
@@ -352,7 +286,7 @@ fn full_disk_is_a_clear_error_and_the_part_is_kept() {
 #[test]
 fn wrong_elf_is_refused_before_anything_is_written() {
     let place = Place::new();
-    let elf = support::build_program(place.0.path(), "ffffffffffffffff");
+    let elf = crate::program::build_program(place.0.path(), "ffffffffffffffff");
     let link = place.record(&Machine::new().line());
     let output = run(&[
         "receive",
@@ -384,10 +318,10 @@ fn wrong_elf_is_refused_before_anything_is_written() {
 #[test]
 fn right_elf_gives_names_and_lines() {
     let place = Place::new();
-    let elf = support::build_program(place.0.path(), "0102030405060708");
+    let elf = crate::program::build_program(place.0.path(), "0102030405060708");
     let mut machine = Machine::new();
-    machine.registers.pc = support::address(&elf, "leaf") + 4;
-    machine.registers.x[30] = support::address(&elf, "middle") + 12;
+    machine.registers.pc = crate::program::address(&elf, "leaf") + 4;
+    machine.registers.x[30] = crate::program::address(&elf, "middle") + 12;
     machine.make_notes();
     assert_exit(&place.receive(&machine.line()), 0);
     let output = run(&["bt", text(&place.vmcore()), "--elf", text(&elf)]);

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the integration tests share: a small arm64 program.
-
-pub(crate) mod stream;
+//! A small arm64 program, built at test time.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The unwinder on a real arm64 program with a stack made by hand.
 
-mod support;
-
 use std::collections::HashMap;
 
 use afterimage::symbols::Symbols;
@@ -26,9 +24,9 @@ struct Program {
 
 fn program() -> Program {
     let dir = tempfile::tempdir().expect("directory");
-    let elf = support::build_program(dir.path(), "0102030405060708");
+    let elf = crate::program::build_program(dir.path(), "0102030405060708");
     let names = ["vector", "leaf", "middle", "plain", "outer", "_start"];
-    let at = names.map(|name| (name, support::address(&elf, name)));
+    let at = names.map(|name| (name, crate::program::address(&elf, name)));
     Program {
         symbols: Symbols::open(&elf).expect("symbols"),
         at: HashMap::from(at),
