@@ -27,12 +27,13 @@ const MANIFEST_EVERY: u32 = 64;
 /// Bytes of plain text after the last frame.
 const CLOSING_BYTES: usize = 512;
 
-/// All memory that a dump needs, made once: nothing is allocated after a crash. For one [`run`].
+/// The large buffers of a dump, made once: nothing is allocated after a crash. For one [`run`].
+///
+/// All zeros when new, so that a `static` one takes no room in the Image.
 #[derive(Debug)]
 pub struct Workspace {
     plan: Plan,
     marks: Marks,
-    page_states: [Option<PageStateReader>; PAGE_STATE_MAPS],
     notes: OldNotes,
     ranges: Ranges,
     buffers: Buffers,
@@ -52,7 +53,6 @@ impl Workspace {
         Self {
             plan: Plan::new(),
             marks: Marks::new(),
-            page_states: [const { None }; PAGE_STATE_MAPS],
             notes: OldNotes::new(),
             ranges: Ranges::new(),
             buffers: Buffers::new(),
@@ -120,7 +120,6 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
     let Workspace {
         plan,
         marks,
-        page_states,
         notes,
         ranges,
         buffers,
@@ -130,7 +129,8 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
     survey::add_memory(plan, inputs, header.as_ref(), &facts, &mut text);
     survey::order(plan, header.as_ref(), &facts, &mut text);
     survey::mark(marks, &facts, &mut text);
-    survey::open_page_states(page_states, memory, &facts, &mut text);
+    let mut page_states = [const { None::<PageStateReader> }; PAGE_STATE_MAPS];
+    survey::open_page_states(&mut page_states, memory, &facts, &mut text);
     fill_ranges(ranges, plan, header.as_ref(), &facts);
     if ranges.dropped > 0 {
         text.complain(format_args!(
@@ -153,7 +153,7 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
     let mut walk = Walk {
         plan,
         marks,
-        page_states,
+        page_states: &mut page_states,
         level,
     };
     let totals = send(
