@@ -406,5 +406,6 @@ impl Pending {
     }
 }
 
-#[cfg(test)]
+// Whole dumps are too slow under Miri; the decoders that this module uses have tests of their own.
+#[cfg(all(test, not(miri)))]
 mod tests;

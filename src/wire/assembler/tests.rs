@@ -395,7 +395,6 @@ fn manifest_that_disagrees_with_the_first_is_refused() {
 
 proptest! {
     #[test]
-    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn bad_line_never_gives_wrong_bytes_and_every_loss_is_named(
         damages in proptest::collection::vec((any::<usize>(), any::<u8>(), 0_u8..5), 0..6),
     ) {
@@ -422,7 +421,6 @@ proptest! {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn frames_lost_and_repeated_at_random_never_give_wrong_bytes(
         keep in proptest::collection::vec(0_u8..3, 200),
     ) {
