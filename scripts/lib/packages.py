@@ -28,7 +28,7 @@ MAY_USE = {
     "blackbox": set(),
     "target-tests": {"harness", "kernel", "machine", "linker"},
 }
-BOARD_MAY_USE = {"kernel", "capture", "machine", "linker", "boot-config"}
+BOARD_MAY_USE = {"kernel", "capture", "machine", "linker"}
 PORTABLE = ["boot-config", "vmcore", "wire"]
 # Crates that touch hardware: no portable crate, nor the capture logic or the host command, may reach one.
 HARDWARE = {"aarch64-cpu", "arm-gic", "smccc", "safe-mmio", "tock-registers", "buddy_system_allocator"}
