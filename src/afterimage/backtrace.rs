@@ -91,8 +91,7 @@ fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
 fn put_frame(out: &mut String, symbols: &Symbols, frame: &Frame, number: &mut usize) {
     let mark = match frame.found {
         Found::LinkRegister => "  (a guess, from LR: the PC above is no code)",
-        Found::FramePointer => "  (by frame pointer)",
-        Found::Stopped | Found::Unwound | Found::Interrupted => "",
+        Found::Stopped | Found::Unwound | Found::Interrupted | Found::FramePointer => "",
     };
     let pc = frame.registers.pc;
     let sources = symbols.source_frames(frame.lookup_address());

@@ -343,3 +343,103 @@ impl PhysMemory for CoreFile {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump_file::{DumpFile, Mapping};
+    use crate::note_bytes::NoteBytes;
+    use proptest::prelude::*;
+    use vmcore::PhysRange;
+    use vmcore::registers::PrStatus;
+
+    const LEN: u64 = 0x2000;
+
+    /// Writes a small core into `dir` and returns its bytes up to the end of the notes.
+    fn core(dir: &Path) -> Vec<u8> {
+        let ram = PhysRange {
+            start: 0x1000,
+            end: 0x1000 + LEN,
+        };
+        let mut dump = DumpFile::create(&dir.join("part"), &[ram]).expect("create");
+        dump.store(0x1000, &[5; LEN as usize]).expect("store");
+        let mut notes = NoteBytes::default();
+        notes.add_status(&PrStatus::default());
+        let map = Mapping {
+            vaddr: 0x1000,
+            paddr: 0x1000,
+            len: LEN,
+        };
+        let path = dir.join("core");
+        dump.finish(&[map], notes.as_bytes(), &path, true)
+            .expect("finish");
+        std::fs::read(&path).expect("read")
+    }
+
+    fn open(dir: &Path, bytes: &[u8]) -> Result<CoreFile> {
+        let path = dir.join("changed");
+        std::fs::write(&path, bytes).expect("write");
+        CoreFile::open(&path)
+    }
+
+    #[track_caller]
+    fn assert_rejected_at(change: impl FnOnce(&mut Vec<u8>), expected: u64) {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut bytes = core(dir.path());
+        change(&mut bytes);
+        match open(dir.path(), &bytes) {
+            Err(Error::NotCore { offset, .. }) => assert_eq!(offset, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_wrong_header_field_is_named_by_its_offset() {
+        assert_rejected_at(|b| b[0] = 0, 0);
+        assert_rejected_at(|b| b[4] = 1, 4);
+        assert_rejected_at(|b| b[5] = 2, 5);
+        assert_rejected_at(|b| b[16] = 2, 16);
+        assert_rejected_at(|b| b[18] = 62, 18);
+        assert_rejected_at(|b| b[54] = 32, 54);
+    }
+
+    #[test]
+    fn segment_table_past_the_end_is_rejected() {
+        assert_rejected_at(
+            |b| b[32..40].copy_from_slice(&u64::MAX.to_le_bytes()),
+            u64::MAX,
+        );
+    }
+
+    #[test]
+    fn note_past_the_end_of_the_notes_is_rejected() {
+        let first_note = 64 + 2 * 56;
+        assert_rejected_at(
+            |b| b[first_note + 4..first_note + 8].fill(0xff),
+            first_note as u64,
+        );
+    }
+
+    #[test]
+    fn segment_that_wraps_is_rejected() {
+        assert_rejected_at(|b| b[64 + 56 + 16..64 + 56 + 24].fill(0xff), 64 + 56);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn changed_headers_never_panic(changes in proptest::collection::vec((0_usize..700, any::<u8>()), 1..6)) {
+            let dir = tempfile::tempdir().expect("directory");
+            let mut bytes = core(dir.path());
+            for (at, value) in changes {
+                bytes[at] = value;
+            }
+            if let Ok(mut core) = open(dir.path(), &bytes) {
+                let mut buffer = [0; 64];
+                let _ = core.read_virtual(0x1fff, &mut buffer);
+                let _ = PhysMemory::read(&mut core, 0x1000, &mut buffer);
+                let _ = crate::inspect::info_text(&core, &crate::contents::Contents::of(core.note_bytes()));
+            }
+        }
+    }
+}

@@ -197,15 +197,19 @@ impl Symbols {
 
     fn dwarf_frames(&self, address: u64) -> std::result::Result<Vec<SourceFrame>, gimli::Error> {
         let mut found = Vec::new();
+        let unit = self.lines.find_dwarf_and_unit(address).skip_all_loads();
+        let folder = unit.and_then(|unit| unit.comp_dir.clone());
+        let folder = folder.as_ref().map(|f| String::from_utf8_lossy(f.bytes()));
         let mut frames = self.lines.find_frames(address).skip_all_loads()?;
         while let Some(frame) = frames.next()? {
             let function = match &frame.function {
                 Some(name) => Some(demangle(&name.raw_name()?)),
                 None => None,
             };
-            let location = frame
-                .location
-                .and_then(|l| Some((l.file?.to_owned(), l.line?)));
+            let location = frame.location.and_then(|l| {
+                let file = l.file?;
+                Some((shown_path(file, folder.as_deref()).to_owned(), l.line?))
+            });
             if function.is_some() || location.is_some() {
                 found.push(SourceFrame { function, location });
             }
@@ -229,6 +233,14 @@ impl Symbols {
             .find(|(begin, end, _)| begin == end || address < *end)
             .map(|(.., name)| demangle(name))
     }
+}
+
+/// Returns `file` as gdb shows it: relative to the folder that it was compiled in.
+fn shown_path<'a>(file: &'a str, folder: Option<&str>) -> &'a str {
+    folder
+        .and_then(|folder| file.strip_prefix(folder))
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or(file)
 }
 
 /// Returns `name` demangled, without its hash.
@@ -288,6 +300,13 @@ mod tests {
             "kernel::crash::trigger"
         );
         assert_eq!(demangle("vector_table"), "vector_table");
+    }
+
+    #[test]
+    fn paths_are_shown_relative_to_their_folder() {
+        assert_eq!(shown_path("/build/src/a.rs", Some("/build")), "src/a.rs");
+        assert_eq!(shown_path("/builder/a.rs", Some("/build")), "/builder/a.rs");
+        assert_eq!(shown_path("/build/a.rs", None), "/build/a.rs");
     }
 
     #[test]
