@@ -20,7 +20,8 @@ def lines_of(text):
 
 def missing(gdb, other, frames=FRAMES):
     """Returns the finding as text, or None when the other backtrace has gdb's innermost lines in order."""
-    wanted = lines_of(gdb)[:frames]
+    # On loading a core gdb prints the innermost frame by itself; the backtrace is what begins with the last #0.
+    wanted = lines_of(gdb[max(gdb.rfind("#0 "), 0) :])[:frames]
     if len(wanted) < frames:
         return f"gdb names {len(wanted)} source lines; {frames} were expected"
     have = iter(lines_of(other))

@@ -133,6 +133,9 @@ class SameFrames(unittest.TestCase):
     def test_same_lines_in_order_agree(self):
         self.assertIsNone(same_frames.missing(self.GDB, "CPU 2\n a.rs:1\n inlined b.rs:2\n c.rs:3\n d.rs:4\n"))
 
+    def test_frame_printed_on_loading_is_not_counted(self):
+        self.assertIsNone(same_frames.missing("#0 f () at a.rs:1\n1 code\n" + self.GDB, "a.rs:1 b.rs:2 c.rs:3 d.rs:4"))
+
     def test_missing_line_is_named(self):
         self.assertIn("b.rs:2", same_frames.missing(self.GDB, "a.rs:1 c.rs:3 d.rs:4"))
 
