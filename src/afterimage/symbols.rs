@@ -38,8 +38,8 @@ pub struct Symbols {
     path: PathBuf,
     build_id: Option<Vec<u8>>,
     code: Vec<Range<u64>>,
-    /// Functions by address: (begin, end, mangled name).
-    functions: Vec<(u64, u64, String)>,
+    /// Functions and data by address: (begin, end, mangled name).
+    names: Vec<(u64, u64, String)>,
     lines: addr2line::Context<Bytes>,
     frames: FrameTables,
 }
@@ -96,11 +96,14 @@ impl Symbols {
             .filter(|s| matches!(s.flags(), object::SegmentFlags::Elf { p_flags, .. } if (p_flags & object::elf::PF_X).0 != 0))
             .map(|s| s.address()..s.address().saturating_add(s.size()))
             .collect();
-        let mut functions: Vec<(u64, u64, String)> = file
+        let mut names: Vec<(u64, u64, String)> = file
             .symbols()
             // Assembly labels have no type; mapping symbols ($x, $d) are no names.
             .filter(|s| {
-                matches!(s.kind(), SymbolKind::Text | SymbolKind::Unknown) && s.is_definition()
+                matches!(
+                    s.kind(),
+                    SymbolKind::Text | SymbolKind::Data | SymbolKind::Unknown
+                ) && s.is_definition()
             })
             .filter_map(|s| {
                 let name = s
@@ -111,7 +114,7 @@ impl Symbols {
                 Some((s.address(), end, name.to_owned()))
             })
             .collect();
-        functions.sort_by_key(|f| (f.0, f.1));
+        names.sort_by_key(|f| (f.0, f.1));
         let mut dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(&file, id.name())))
             .map_err(|e| bad(format!("debug information: {e}")))?;
         dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
@@ -129,7 +132,7 @@ impl Symbols {
             path: path.to_path_buf(),
             build_id,
             code,
-            functions,
+            names,
             lines,
             frames: FrameTables {
                 debug_frame,
@@ -217,20 +220,17 @@ impl Symbols {
         Ok(found)
     }
 
-    /// Returns the name of the symbol that `address` lies in; a symbol without a size reaches to the next.
+    /// Returns the name of the symbol that `address` lies in: data too, since a jump may end there. A label without a
+    /// size reaches to the next symbol.
     fn symbol(&self, address: u64) -> Option<String> {
-        if !self.is_code(address) {
-            return None;
-        }
-        let after = self
-            .functions
-            .partition_point(|(begin, ..)| *begin <= address);
-        let candidates = self.functions.get(..after)?;
+        let is_code = self.is_code(address);
+        let after = self.names.partition_point(|(begin, ..)| *begin <= address);
+        let candidates = self.names.get(..after)?;
         candidates
             .iter()
             .rev()
             .take(16)
-            .find(|(begin, end, _)| begin == end || address < *end)
+            .find(|(begin, end, _)| address < *end || (begin == end && is_code))
             .map(|(.., name)| demangle(name))
     }
 }
