@@ -70,7 +70,11 @@ primary_entry:
         br      x0
 
 // In: x22 = top of this CPU's stack unit. Runs at the link address.
+.cfi_sections .debug_frame
+.type start_on_stack, %function
 start_on_stack:
+.cfi_startproc
+.cfi_undefined x30                              // outermost frame
         mov     sp, x22                         // crash stack top; the exception stack lies below it
         sub     x0, x22, #({CRASH_STACK} + {GUARD})
         mov     sp, x0                          // SP_EL1
@@ -92,6 +96,8 @@ start_on_stack:
         bl      {secondary_rust}
 2:      wfe
         b       2b
+.cfi_endproc
+.size start_on_stack, . - start_on_stack
 
 // A secondary CPU, started by PSCI CPU_ON. x0 = physical address of its SecondaryArguments.
 .global secondary_entry

@@ -25,24 +25,26 @@ pub use sysregs::{SysReg, SysRegId, cpu_of, new_sysregs};
 pub use threads::Thread;
 pub use timings::{Phase, Timing};
 
+/// Types are counted from here: gdb takes small numbers for registers, whatever the note's name is (bfd/elf.c).
+pub const FIRST: u32 = 0x4146_0000;
 /// Note type of [`Reason`].
-pub const REASON: u32 = 1;
+pub const REASON: u32 = FIRST + 1;
 /// Note type of a list of [`SysReg`], one note per CPU.
-pub const SYSREGS: u32 = 2;
+pub const SYSREGS: u32 = FIRST + 2;
 /// Note type of the crashed kernel's GNU build ID: the bare bytes.
-pub const BUILD_ID: u32 = 3;
+pub const BUILD_ID: u32 = FIRST + 3;
 /// Note type of a list of [`CpuStop`].
-pub const STOP: u32 = 4;
+pub const STOP: u32 = FIRST + 4;
 /// Note type of a list of [`Gap`].
-pub const GAPS: u32 = 5;
+pub const GAPS: u32 = FIRST + 5;
 /// Note type of a list of [`Thread`].
-pub const THREADS: u32 = 6;
+pub const THREADS: u32 = FIRST + 6;
 /// Note type of a list of [`Timing`]; the list's argument is the counter's frequency in Hz.
-pub const TIMINGS: u32 = 7;
+pub const TIMINGS: u32 = FIRST + 7;
 /// Note type of a list of [`Region`].
-pub const REGIONS: u32 = 8;
+pub const REGIONS: u32 = FIRST + 8;
 /// Note type of [`KernelInfo`].
-pub const KERNEL: u32 = 9;
+pub const KERNEL: u32 = FIRST + 9;
 
 /// The version that these layouts have.
 pub const VERSION: u32 = 1;
