@@ -37,7 +37,8 @@ pub struct SourceFrame {
 pub struct Symbols {
     path: PathBuf,
     build_id: Option<Vec<u8>>,
-    code: Vec<Range<u64>>,
+    /// Executable segments: where, and what of them is in the file.
+    code: Vec<(Range<u64>, Vec<u8>)>,
     /// Functions and data by address: (begin, end, mangled name).
     names: Vec<(u64, u64, String)>,
     lines: addr2line::Context<Bytes>,
@@ -94,7 +95,10 @@ impl Symbols {
         let code = file
             .segments()
             .filter(|s| matches!(s.flags(), object::SegmentFlags::Elf { p_flags, .. } if (p_flags & object::elf::PF_X).0 != 0))
-            .map(|s| s.address()..s.address().saturating_add(s.size()))
+            .map(|s| {
+                let range = s.address()..s.address().saturating_add(s.size());
+                (range, s.data().unwrap_or_default().to_vec())
+            })
             .collect();
         let mut names: Vec<(u64, u64, String)> = file
             .symbols()
@@ -179,7 +183,19 @@ impl Symbols {
     /// Returns whether `address` lies in an executable segment.
     #[must_use]
     pub fn is_code(&self, address: u64) -> bool {
-        self.code.iter().any(|range| range.contains(&address))
+        self.code.iter().any(|(range, _)| range.contains(&address))
+    }
+
+    /// Returns the instruction at `address`.
+    #[must_use]
+    pub fn instruction(&self, address: u64) -> Option<u32> {
+        let (range, bytes) = self
+            .code
+            .iter()
+            .find(|(range, _)| range.contains(&address))?;
+        let start = usize::try_from(address.checked_sub(range.start)?).ok()?;
+        let word = bytes.get(start..)?.first_chunk::<4>()?;
+        Some(u32::from_le_bytes(*word))
     }
 
     /// Returns the functions at `address`, innermost inlined one first; empty where nothing is known.

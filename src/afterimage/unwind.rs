@@ -138,11 +138,17 @@ pub fn walk(symbols: &Symbols, memory: &dyn Memory, start: Registers) -> (Vec<Fr
     (frames, End::TooDeep)
 }
 
-/// A caller's stack pointer is not below its callee's, except across an exception, which may switch stacks.
+/// A caller's stack pointer is not below its callee's, except across an exception, which may switch stacks. Where it is
+/// unknown, the frame pointer stands for it.
 fn is_stuck(last: &Frame, next: &Frame) -> bool {
-    let sp = |f: &Frame| f.registers.get(Register(SP));
+    let has_sp = [last, next]
+        .iter()
+        .all(|f| f.registers.get(Register(SP)).is_some());
+    let sp = |f: &Frame| f.registers.get(Register(if has_sp { SP } else { FP }));
     let is_same = sp(last) == sp(next) && last.registers.pc == next.registers.pc;
-    let is_below = matches!((sp(last), sp(next)), (Some(l), Some(n)) if n < l);
+    // A frame pointer of 0 ends the chain, it is no address.
+    let is_below =
+        matches!((sp(last), sp(next)), (Some(l), Some(n)) if n < l && (has_sp || n != 0));
     is_same || (is_below && next.found != Found::Interrupted)
 }
 
@@ -198,6 +204,32 @@ fn strip_pac(symbols: &Symbols, address: u64) -> u64 {
     }
 }
 
+/// After a step by frame pointer the stack pointer is unknown: where the frame record lies in a frame is the compiler's
+/// choice. The function itself says it, in the instruction `add x29, sp, #offset` before `address`.
+fn stack_pointer(
+    symbols: &Symbols,
+    registers: &Registers,
+    function: u64,
+    address: u64,
+) -> Option<u64> {
+    /// `add x29, sp, #imm12`; `mov x29, sp` is its form with 0 (Arm ARM C6.2.4).
+    const ADD_X29_SP: u32 = 0x9100_03fd;
+    const IMM12: u32 = 0xfff << 10;
+    /// A prologue is short; a function's start may be far.
+    const INSTRUCTIONS_MAX: usize = 256;
+    let known = registers.get(Register(SP));
+    if known.is_some() {
+        return known;
+    }
+    let offset = (function..address)
+        .step_by(4)
+        .take(INSTRUCTIONS_MAX)
+        .filter_map(|at| symbols.instruction(at))
+        .find(|word| word & !IMM12 == ADD_X29_SP)
+        .map(|word| (word & IMM12) >> 10)?;
+    Some(registers.get(Register(FP))?.wrapping_sub(u64::from(offset)))
+}
+
 fn by_frame_pointer(symbols: &Symbols, memory: &dyn Memory, frame: &Frame) -> Option<Step> {
     let fp = frame.registers.get(Register(FP))?;
     if fp == 0 {
@@ -216,7 +248,6 @@ fn by_frame_pointer(symbols: &Symbols, memory: &dyn Memory, frame: &Frame) -> Op
     let mut registers = frame.registers;
     registers.values = [None; 32];
     registers.set(FP, Some(caller_fp));
-    registers.set(SP, Some(fp.wrapping_add(16)));
     registers.pc = strip_pac(symbols, lr);
     Some(Step::To(Box::new(Frame {
         registers,
@@ -251,17 +282,21 @@ where
     else {
         return bad;
     };
+    let mut before = frame.registers;
+    before.set(
+        SP,
+        stack_pointer(symbols, &before, entry.initial_address(), address),
+    );
     let return_register = entry.cie().return_address_register();
     let rules = Rules {
         section,
         encoding: entry.cie().encoding(),
         memory,
-        registers: &frame.registers,
+        registers: &before,
     };
-    let Some(cfa) = rules.cfa(row.cfa()) else {
-        return bad;
-    };
-    let mut registers = frame.registers;
+    // Without it the frame pointer chain still goes on.
+    let cfa = rules.cfa(row.cfa())?;
+    let mut registers = before;
     registers.set(SP, Some(cfa));
     let mut pc_rule = None;
     for &(register, ref rule) in row.registers() {

@@ -20,7 +20,7 @@ core::arch::global_asm!(
     ".cfi_offset x19, 152", ".cfi_offset x29, 232", ".cfi_offset x30, 240",
     // DW_CFA_offset_extended_sf: PC (32) lies 256 bytes above the CFA, -64 units of the data alignment factor -4.
     ".cfi_offset sp, 248", ".cfi_escape 0x11, 0x20, 0x40",
-    "nop", "nop", ".cfi_endproc", ".size vector, . - vector",
+    "add x29, sp, #288", "bl plain", "nop", ".cfi_endproc", ".size vector, . - vector",
     "leaf:", ".cfi_startproc", "nop", "str xzr, [x0]", "ret", ".cfi_endproc", ".size leaf, . - leaf",
     "middle:", ".cfi_startproc", "stp x29, x30, [sp, #-32]!", ".cfi_def_cfa_offset 32",
     ".cfi_offset x29, -32", ".cfi_offset x30, -24", "mov x29, sp", "bl leaf", "ldp x29, x30, [sp], #32", "ret",

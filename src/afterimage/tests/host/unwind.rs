@@ -104,6 +104,31 @@ fn exception_frame_restores_the_interrupted_function() {
 }
 
 #[test]
+fn exception_frame_below_a_function_without_tables_is_found() {
+    let program = program();
+    let frame = STACK - 0x200;
+    let mut memory = stack(&program);
+    memory.extend([
+        // plain, called by the handler, has no tables; its frame record leads to the entry's x29.
+        (frame - 64, frame + 288),
+        (frame - 56, program.at["vector"] + 8),
+        (frame + 232, STACK),
+        (frame + 240, program.at["middle"] + 12),
+        (frame + 248, STACK),
+        (frame + 256, program.at["leaf"] + 4),
+    ]);
+    let mut x = [0; 31];
+    x[29] = frame - 64;
+    let start = Registers::new(&x, frame - 64, program.at["plain"] + 12);
+    let (names, _, end) = names(&program, memory, start);
+    let expected = [
+        "plain", "vector", "leaf", "middle", "plain", "outer", "_start",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(end, End::Outermost);
+}
+
+#[test]
 fn jump_to_nowhere_continues_from_lr_as_a_guess() {
     let program = program();
     let mut start = in_leaf(&program);
