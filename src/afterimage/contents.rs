@@ -65,7 +65,7 @@ impl<'a> Contents<'a> {
                 let name = String::from_utf8_lossy(note.name);
                 contents
                     .unreadable_notes
-                    .push(format!("{name} type {}: {error}", note.kind));
+                    .push(format!("{name} type {:#x}: {error}", note.kind));
             }
         }
         contents
@@ -160,7 +160,7 @@ mod tests {
         let contents = Contents::of(notes.as_bytes());
         assert_eq!(contents.build_id, Some(&[9, 9][..]));
         assert_eq!(contents.unreadable_notes.len(), 1);
-        assert!(contents.unreadable_notes[0].starts_with("AFTERIMAGE type 4"));
+        assert!(contents.unreadable_notes[0].starts_with("AFTERIMAGE type 0x41460004"));
     }
 
     #[test]
