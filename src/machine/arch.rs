@@ -198,6 +198,17 @@ pub fn invalidate_instructions() {
     unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
+/// SP_EL0. While it is the stack pointer in use its register name is undefined (Arm ARM C5.2.19).
+fn thread_stack_pointer() -> u64 {
+    if SPSel.is_set(SPSel::SP) {
+        return read_register!("sp_el0");
+    }
+    let value: u64;
+    // SAFETY: copies the stack pointer.
+    unsafe { asm!("mov {}, sp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// EL1 system registers of a dump: (encoding `op0<<14 | op1<<11 | CRn<<7 | CRm<<3 | op2`, value).
 pub fn system_registers() -> [(u16, u64); 23] {
     macro_rules! register {
@@ -215,7 +226,7 @@ pub fn system_registers() -> [(u16, u64); 23] {
         register!("tcr_el1", 3, 0, 2, 0, 2),
         register!("spsr_el1", 3, 0, 4, 0, 0),
         register!("elr_el1", 3, 0, 4, 0, 1),
-        register!("sp_el0", 3, 0, 4, 1, 0),
+        ((3 << 14) | (4 << 7) | (1 << 3), thread_stack_pointer()),
         register!("CurrentEL", 3, 0, 4, 2, 2),
         register!("afsr0_el1", 3, 0, 5, 1, 0),
         register!("afsr1_el1", 3, 0, 5, 1, 1),
