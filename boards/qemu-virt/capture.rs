@@ -26,7 +26,10 @@ impl capture::Line for Uart {
     fn write(&mut self, bytes: &[u8]) -> Result<(), capture::Error> {
         match console::write_raw(bytes) {
             accepted if accepted == bytes.len() => Ok(()),
-            accepted => Err(capture::Error::LineStuck { accepted, offered: bytes.len() }),
+            accepted => Err(capture::Error::LineStuck {
+                accepted,
+                offered: bytes.len(),
+            }),
         }
     }
 }
@@ -40,7 +43,13 @@ impl capture::Clock for Counter {
 }
 
 fn main(entry: EntryState) -> ! {
-    let Handover { dtb, elf_core_header, memory, own, mut old } = capture_entry::begin(entry, Some(0x0900_0000));
+    let Handover {
+        dtb,
+        elf_core_header,
+        memory,
+        own,
+        mut old,
+    } = capture_entry::begin(entry, Some(0x0900_0000));
     let inputs = capture::Inputs {
         bootargs: dtb.boot_args(),
         elfcorehdr: elf_core_header.map(|(address, bytes)| capture::Located { address, bytes }),

@@ -251,7 +251,9 @@ mod tests {
         let mut notes = std::vec![0; 16384];
         let mut writer = NoteWriter::new(&mut notes).unwrap();
         writer
-            .note_with("AFTERIMAGE", vmcore::afterimage_notes::REASON, |out| reason.encode(out))
+            .note_with("AFTERIMAGE", vmcore::afterimage_notes::REASON, |out| {
+                reason.encode(out)
+            })
             .unwrap();
         let text = report(&notes, &[0; 4096]);
         assert!(

@@ -16,6 +16,10 @@ pub struct Board {
 
 impl Board {
     /// Any machine that keeps the arm64 boot contract.
-    pub const GENERIC: Self =
-        Self { name: "arm64", early_pl011: None, fallback_dtb: None, default_crashkernel: 2 << 20 };
+    pub const GENERIC: Self = Self {
+        name: "arm64",
+        early_pl011: None,
+        fallback_dtb: None,
+        default_crashkernel: 2 << 20,
+    };
 }

@@ -6,8 +6,8 @@ use alloc::vec;
 
 use boot_config::dtb::Gic;
 use boot_config::{Dtb, MemoryMap, PhysRange};
-use machine::boot::EntryState;
 use machine::blob::{self, BlobError};
+use machine::boot::EntryState;
 use machine::layout::PAGE_SIZE;
 use machine::mmu::AddressSpace;
 use machine::{arch, console, emergency, exceptions, gic, psci};
@@ -101,7 +101,9 @@ fn find_dtb(
     match blob::open_dtb(space, entry.dtb) {
         Ok(dtb) => Ok((dtb, entry.dtb)),
         Err(first) => match board.fallback_dtb.filter(|at| *at != entry.dtb) {
-            Some(at) => blob::open_dtb(space, at).map(|dtb| (dtb, at)).map_err(|_| first),
+            Some(at) => blob::open_dtb(space, at)
+                .map(|dtb| (dtb, at))
+                .map_err(|_| first),
             None => Err(first),
         },
     }
@@ -130,7 +132,8 @@ fn bring_up(
         .and_then(|range| range.align_outward(PAGE_SIZE))
         .map_err(Failure::Range)?;
     map.reserve(blob).map_err(Failure::Range)?;
-    map.reserve(machine::ram::image_range()).map_err(Failure::Range)?;
+    map.reserve(machine::image::range())
+        .map_err(Failure::Range)?;
 
     let line = dtb.boot_args();
     let crash_range = region::place(&dtb, &map, line, board);
@@ -191,7 +194,9 @@ fn own_dtb(dtb: &Dtb<'_>, crash_range: Option<PhysRange>) -> &'static [u8] {
             }
             // An existing node was honoured when the region was placed.
             Err(boot_config::dtb::edit::EditError::CrashRegionExists { .. }) => {}
-            Err(error) => log::error!("device tree: the crash region's node cannot be added: {error}"),
+            Err(error) => {
+                log::error!("device tree: the crash region's node cannot be added: {error}")
+            }
         }
     }
     Box::leak(bytes.to_vec().into_boxed_slice())
@@ -199,10 +204,17 @@ fn own_dtb(dtb: &Dtb<'_>, crash_range: Option<PhysRange>) -> &'static [u8] {
 
 fn gic_location(dtb: &Dtb<'_>) -> Result<Option<gic::Location>, Failure> {
     Ok(match dtb.gic()? {
-        Some(Gic::V2 { distributor, cpu_interface }) => {
-            Some(gic::Location::V2 { distributor: distributor.start, cpu_interface: cpu_interface.start })
-        }
-        Some(Gic::V3 { distributor, redistributors }) => redistributors.iter().next().map(|first| gic::Location::V3 {
+        Some(Gic::V2 {
+            distributor,
+            cpu_interface,
+        }) => Some(gic::Location::V2 {
+            distributor: distributor.start,
+            cpu_interface: cpu_interface.start,
+        }),
+        Some(Gic::V3 {
+            distributor,
+            redistributors,
+        }) => redistributors.iter().next().map(|first| gic::Location::V3 {
             distributor: distributor.start,
             redistributor: first.start,
             redistributor_len: first.len(),

@@ -37,7 +37,10 @@ pub(crate) fn list(dtb: &Dtb<'_>) -> Result<(), DtbError> {
     if total > MAX_CPUS {
         log::warn!("{total} CPUs, of which {MAX_CPUS} are used");
     }
-    if cpus.iter().any(|cpu| cpu.mpidr != own && !matches!(cpu.enable_method, EnableMethod::Psci)) {
+    if cpus
+        .iter()
+        .any(|cpu| cpu.mpidr != own && !matches!(cpu.enable_method, EnableMethod::Psci))
+    {
         log::warn!("CPUs without PSCI enable-method are not started");
         COUNT.store(1, Ordering::Release);
     }
@@ -72,12 +75,17 @@ pub(crate) fn mpidr(slot: usize) -> Option<u64> {
     if slot >= count() {
         return None;
     }
-    AFFINITY.get(slot).map(|affinity| affinity.load(Ordering::Acquire)).filter(|affinity| *affinity != NO_CPU)
+    AFFINITY
+        .get(slot)
+        .map(|affinity| affinity.load(Ordering::Acquire))
+        .filter(|affinity| *affinity != NO_CPU)
 }
 
 /// Whether the CPU in `slot` came up.
 pub(crate) fn is_running(slot: usize) -> bool {
-    RUNNING.get(slot).is_some_and(|since| since.load(Ordering::Acquire) != 0)
+    RUNNING
+        .get(slot)
+        .is_some_and(|since| since.load(Ordering::Acquire) != 0)
 }
 
 /// CPUs that the DTB names, at most [`MAX_CPUS`].

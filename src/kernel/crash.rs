@@ -11,16 +11,20 @@ mod stop;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use machine::exceptions::{CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack};
+use machine::exceptions::{
+    CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack,
+};
 use machine::{arch, console, emergency, gic, timer};
 use sha2::{Digest, Sha256};
 use spin::Mutex;
-use vmcore::afterimage_notes::{self as payloads, CrashKind, KernelInfo, ListWriter, Phase, Reason, Timing};
+use vmcore::afterimage_notes::{
+    self as payloads, CrashKind, KernelInfo, ListWriter, Phase, Reason, Timing,
+};
 use vmcore::notes::{AFTERIMAGE, NoteWriter};
 use vmcore::{Error, Registers};
 
-pub use crate::region::ChangeError;
 use crate::region;
+pub use crate::region::ChangeError;
 use crate::{cpus, dump, load, threads};
 
 pub(crate) use stop::stop_this_cpu;
@@ -60,16 +64,20 @@ struct Text {
 
 impl Text {
     const fn new() -> Self {
-        Self { bytes: [0; TEXT_LEN], len: 0 }
+        Self {
+            bytes: [0; TEXT_LEN],
+            len: 0,
+        }
     }
 
     fn as_str(&self) -> &str {
         let bytes = self.bytes.get(..self.len).unwrap_or(&[]);
         match core::str::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => {
-                bytes.get(..error.valid_up_to()).and_then(|valid| core::str::from_utf8(valid).ok()).unwrap_or("")
-            }
+            Err(error) => bytes
+                .get(..error.valid_up_to())
+                .and_then(|valid| core::str::from_utf8(valid).ok())
+                .unwrap_or(""),
         }
     }
 }
@@ -106,14 +114,19 @@ pub fn status() -> Status {
         is_loaded: load::is_loaded(),
         region_bytes: region.map_or(0, |region| region.end().saturating_sub(region.start())),
         region_start: region.map_or(0, |region| region.start()),
-        has_stub: machine::region::has_stub(),
+        has_stub: machine::region::stub::is_installed(),
     }
 }
 
 /// Crashes on purpose.
 pub fn trigger(reason: &str) -> ! {
     let registers = capture_registers();
-    die(CrashKind::Api, &notes::registers(&registers), None, format_args!("{reason}"))
+    die(
+        CrashKind::Api,
+        &notes::registers(&registers),
+        None,
+        format_args!("{reason}"),
+    )
 }
 
 /// Gives up the low end of the crash region, so that `bytes` are left. Only while nothing is loaded.
@@ -127,7 +140,10 @@ pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
     let freed = region::with_region(|region, space| {
         let current = region.end().saturating_sub(region.start());
         if bytes == 0 || bytes >= current || !bytes.is_multiple_of(machine::layout::BLOCK_SIZE) {
-            return Err(ChangeError::Size { wanted: bytes, current });
+            return Err(ChangeError::Size {
+                wanted: bytes,
+                current,
+            });
         }
         region.shrink(space, bytes).map_err(ChangeError::Region)
     })?;
@@ -163,9 +179,14 @@ pub struct TestReport {
 pub fn test() -> Result<TestReport, ChangeError> {
     region::with_region(|region, _| {
         let start = arch::counter();
-        let is_image_good = region.with_open_for_test(|open| open.is_some_and(|open| is_digest_right(&open)));
+        let is_image_good =
+            region.with_open_for_test(|open| open.is_some_and(|open| is_digest_right(&open)));
         let digest_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
-        Ok(TestReport { is_image_good, has_stub: machine::region::has_stub(), digest_us })
+        Ok(TestReport {
+            is_image_good,
+            has_stub: machine::region::stub::is_installed(),
+            digest_us,
+        })
     })
 }
 
@@ -178,10 +199,18 @@ pub(crate) fn ready() {
 pub(crate) fn panicked(registers: CapturedRegisters, info: &core::panic::PanicInfo<'_>) -> ! {
     let registers = notes::registers(&registers);
     match info.location() {
-        Some(at) => {
-            die(CrashKind::Panic, &registers, None, format_args!("panicked at {at}: {}", info.message()))
-        }
-        None => die(CrashKind::Panic, &registers, None, format_args!("panicked: {}", info.message())),
+        Some(at) => die(
+            CrashKind::Panic,
+            &registers,
+            None,
+            format_args!("panicked at {at}: {}", info.message()),
+        ),
+        None => die(
+            CrashKind::Panic,
+            &registers,
+            None,
+            format_args!("panicked: {}", info.message()),
+        ),
     }
 }
 
@@ -200,7 +229,8 @@ pub(crate) fn die(
 ) -> ! {
     arch::mask_all();
     let slot = machine::percpu::current_slot();
-    if let Err(winner) = WINNER.compare_exchange(NOBODY, slot, Ordering::AcqRel, Ordering::Acquire) {
+    if let Err(winner) = WINNER.compare_exchange(NOBODY, slot, Ordering::AcqRel, Ordering::Acquire)
+    {
         if winner != slot {
             stop::lose(slot, registers);
         }
@@ -214,21 +244,41 @@ pub(crate) fn die(
     let _ = text.write_fmt(what);
     let system = arch::system_registers();
     if let Some(mut crash) = CRASH.try_lock() {
-        *crash = Some(Crash { kind, slot, registers: *registers, system, esr, far, text });
+        *crash = Some(Crash {
+            kind,
+            slot,
+            registers: *registers,
+            system,
+            esr,
+            far,
+            text,
+        });
     }
     continue_on_crash_stack(on_crash_stack, 0)
 }
 
 /// A fault inside the crash path. The first time what is missing is skipped and the handover is tried; then the CPU halts.
-fn crash_in_crash_path(registers: &Registers, fault: Option<(u64, u64)>, what: fmt::Arguments<'_>) -> ! {
+fn crash_in_crash_path(
+    registers: &Registers,
+    fault: Option<(u64, u64)>,
+    what: fmt::Arguments<'_>,
+) -> ! {
     let (esr, far) = fault.unwrap_or((0, 0));
     emergency!("\nA second crash, in the crash path\n");
-    emergency!("  {what}\n  pc {:#018x} esr {esr:#010x} far {far:#018x}\n", registers.pc);
+    emergency!(
+        "  {what}\n  pc {:#018x} esr {esr:#010x} far {far:#018x}\n",
+        registers.pc
+    );
     match ENTRIES.fetch_add(1, Ordering::AcqRel) {
         0 => leave(None),
         1 => {
             if let Some(crash) = CRASH.try_lock().and_then(|crash| *crash) {
-                minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot, &crash.registers);
+                minimal::dump(
+                    crash.kind.name(),
+                    crash.text.as_str(),
+                    crash.slot,
+                    &crash.registers,
+                );
             }
             halt("the crash path failed twice")
         }
@@ -266,7 +316,12 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
 
 fn print_summary(crash: &Crash) {
     let registers = &crash.registers;
-    emergency!("  {} on CPU {}: {}\n", crash.kind.name(), crash.slot, crash.text.as_str());
+    emergency!(
+        "  {} on CPU {}: {}\n",
+        crash.kind.name(),
+        crash.slot,
+        crash.text.as_str()
+    );
     emergency!(
         "  pc {:#018x} lr {:#018x} sp {:#018x} pstate {:#010x}\n  esr {:#010x} far {:#018x}\n",
         registers.pc,
@@ -294,7 +349,7 @@ fn write_machine_notes(
         text: crash.text.as_str(),
     };
     writer.note_with(AFTERIMAGE, payloads::REASON, |desc| reason.encode(desc))?;
-    writer.note(AFTERIMAGE, payloads::BUILD_ID, machine::mmu::build_id())?;
+    writer.note(AFTERIMAGE, payloads::BUILD_ID, machine::image::build_id())?;
     writer.note_with(AFTERIMAGE, payloads::STOP, |desc| {
         let mut list = ListWriter::new(desc, 0)?;
         for stop in stops.iter() {
@@ -302,10 +357,10 @@ fn write_machine_notes(
         }
         list.finish()
     })?;
-    let image = machine::ram::image_range();
+    let image = machine::image::range();
     let kernel = KernelInfo {
         cpu_count: cpus::count() as u32,
-        link_va: machine::mmu::image_bounds().begin,
+        link_va: machine::image::bounds().begin,
         image_pa: image.start,
         image_size: image.len(),
         linear_base: machine::layout::LINEAR_BASE,
@@ -318,8 +373,17 @@ fn write_machine_notes(
     writer.note_with(AFTERIMAGE, payloads::THREADS, threads::encode)?;
     writer.note_with(AFTERIMAGE, payloads::TIMINGS, |desc| {
         let mut list = ListWriter::new(desc, arch::counter_hz())?;
-        for phase in [Phase::Fault, Phase::Won, Phase::Stopped, Phase::Notes, Phase::Quiesced] {
-            list.push(&Timing { phase, ticks: phase_ticks(phase) })?;
+        for phase in [
+            Phase::Fault,
+            Phase::Won,
+            Phase::Stopped,
+            Phase::Notes,
+            Phase::Quiesced,
+        ] {
+            list.push(&Timing {
+                phase,
+                ticks: phase_ticks(phase),
+            })?;
         }
         list.finish()
     })
@@ -329,7 +393,10 @@ fn write_machine_notes(
 const TCR_EL1: u16 = 3 << 14 | 2 << 7 | 2;
 
 fn register_value(system: &[(u16, u64)], id: u16) -> u64 {
-    system.iter().find(|(found, _)| *found == id).map_or(0, |(_, value)| *value)
+    system
+        .iter()
+        .find(|(found, _)| *found == id)
+        .map_or(0, |(_, value)| *value)
 }
 
 fn reach(phase: Phase) {
@@ -339,7 +406,9 @@ fn reach(phase: Phase) {
 }
 
 fn phase_ticks(phase: Phase) -> u64 {
-    PHASES.get(phase.code() as usize).map_or(0, |slot| slot.load(Ordering::Relaxed))
+    PHASES
+        .get(phase.code() as usize)
+        .map_or(0, |slot| slot.load(Ordering::Relaxed))
 }
 
 /// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
@@ -356,11 +425,18 @@ fn leave(crash: Option<&Crash>) -> ! {
             console::drain();
             open.enter()
         }
-        Some(_) => emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n"),
+        Some(_) => {
+            emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n")
+        }
         None => emergency!("The crash region does not hold what was armed: it is not entered\n"),
     }
     match crash {
-        Some(crash) => minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot, &crash.registers),
+        Some(crash) => minimal::dump(
+            crash.kind.name(),
+            crash.text.as_str(),
+            crash.slot,
+            &crash.registers,
+        ),
         None => emergency!("The reason was not recorded\n"),
     }
     halt("end of the minimal dump")

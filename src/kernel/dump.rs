@@ -36,7 +36,9 @@ impl core::fmt::Display for MarkError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Full => write!(f, "all {MAX_MARKS} marks are in use"),
-            Self::NotRam { start, end } => write!(f, "{start:#x}..{end:#x} is no RAM of this kernel"),
+            Self::NotRam { start, end } => {
+                write!(f, "{start:#x}..{end:#x} is no RAM of this kernel")
+            }
         }
     }
 }
@@ -87,13 +89,29 @@ pub fn also(range: Range<*const u8>, name: &str) -> Result<Mark, MarkError> {
 fn mark(kind: RegionKind, range: Range<*const u8>, name: &str) -> Result<Mark, MarkError> {
     let (start, end) = (range.start.addr() as u64, range.end.addr() as u64);
     let not_ram = MarkError::NotRam { start, end };
-    let len = end.checked_sub(start).filter(|len| *len != 0).ok_or(not_ram)?;
+    let len = end
+        .checked_sub(start)
+        .filter(|len| *len != 0)
+        .ok_or(not_ram)?;
     let pa = physical(start).ok_or(not_ram)?;
-    physical(end - 1).filter(|last| *last == pa + len - 1).ok_or(not_ram)?;
-    let region = Region { kind, argument: 0, pa, len, va: start, name: name_field(name) };
+    physical(end - 1)
+        .filter(|last| *last == pa + len - 1)
+        .ok_or(not_ram)?;
+    let region = Region {
+        kind,
+        argument: 0,
+        pa,
+        len,
+        va: start,
+        name: name_field(name),
+    };
     machine::arch::without_irq(|| {
         let mut marks = MARKS.lock();
-        let (slot, entry) = marks.iter_mut().enumerate().find(|(_, entry)| entry.is_none()).ok_or(MarkError::Full)?;
+        let (slot, entry) = marks
+            .iter_mut()
+            .enumerate()
+            .find(|(_, entry)| entry.is_none())
+            .ok_or(MarkError::Full)?;
         *entry = Some(region);
         Ok(Mark { slot })
     })
@@ -101,11 +119,13 @@ fn mark(kind: RegionKind, range: Range<*const u8>, name: &str) -> Result<Mark, M
 
 /// Physical address of RAM that this kernel maps.
 fn physical(address: u64) -> Option<u64> {
-    let image = mmu::image_bounds();
+    let image = machine::image::bounds();
     if (image.begin..image.end).contains(&address) {
-        return Some(mmu::image_physical(address));
+        return Some(machine::image::physical(address));
     }
-    address.checked_sub(LINEAR_BASE).filter(|physical| *physical < PHYSICAL_LIMIT)
+    address
+        .checked_sub(LINEAR_BASE)
+        .filter(|physical| *physical < PHYSICAL_LIMIT)
 }
 
 /// Writes the REGIONS payload. In the crash path: a list that is locked by a stopped CPU is left out.
@@ -120,15 +140,25 @@ pub(crate) fn encode_regions(out: &mut [u8]) -> Result<usize, Error> {
         }
     }
     for slot in 0..percpu::capacity().min(MAX_CPUS) {
-        let Some(stacks) = percpu::stacks(slot) else { continue };
-        for (name, (bottom, top)) in
-            [("thread", stacks.thread), ("exception", stacks.exception), ("crash", stacks.crash)]
-        {
+        let Some(stacks) = percpu::stacks(slot) else {
+            continue;
+        };
+        for (name, (bottom, top)) in [
+            ("thread", stacks.thread),
+            ("exception", stacks.exception),
+            ("crash", stacks.crash),
+        ] {
             list.push(&in_image(RegionKind::Stack, slot as u32, bottom, top, name))?;
         }
     }
     let ring = logger::ring_address();
-    list.push(&in_image(RegionKind::LogRing, 0, ring, ring + logger::RING_LEN as u64, "log"))?;
+    list.push(&in_image(
+        RegionKind::LogRing,
+        0,
+        ring,
+        ring + logger::RING_LEN as u64,
+        "log",
+    ))?;
     let (start, end) = mmu::table_pool();
     list.push(&Region {
         kind: RegionKind::PageTables,
@@ -138,8 +168,14 @@ pub(crate) fn encode_regions(out: &mut [u8]) -> Result<usize, Error> {
         va: 0,
         name: name_field("tables"),
     })?;
-    let image = mmu::image_bounds();
-    list.push(&in_image(RegionKind::KernelData, 0, image.rodata_end, image.bss_end, "data"))?;
+    let image = machine::image::bounds();
+    list.push(&in_image(
+        RegionKind::KernelData,
+        0,
+        image.rodata_end,
+        image.bss_end,
+        "data",
+    ))?;
     let mut result = Ok(());
     crate::HEAP.maps(|map| {
         let region = Region {
@@ -162,7 +198,7 @@ fn in_image(kind: RegionKind, argument: u32, start: u64, end: u64, name: &str) -
     Region {
         kind,
         argument,
-        pa: mmu::image_physical(start),
+        pa: machine::image::physical(start),
         len: end.saturating_sub(start),
         va: start,
         name: name_field(name),

@@ -19,7 +19,12 @@ static TIMER_INTID: AtomicU32 = AtomicU32::new(NO_INTERRUPT);
 static CONSOLE_INTID: AtomicU32 = AtomicU32::new(NO_INTERRUPT);
 
 /// Installed before anything else can fault.
-pub(crate) static HANDLERS: Handlers = Handlers { synchronous, irq, fiq, serror };
+pub(crate) static HANDLERS: Handlers = Handlers {
+    synchronous,
+    irq,
+    fiq,
+    serror,
+};
 
 /// Sets up the boot CPU's interrupts: tick and console.
 pub(crate) fn init_boot_cpu(dtb: &Dtb<'_>) -> Result<(), gic::Error> {
@@ -32,7 +37,10 @@ pub(crate) fn init_boot_cpu(dtb: &Dtb<'_>) -> Result<(), gic::Error> {
     if let Ok(Some(found)) = dtb.console()
         && let Some(interrupt) = found.interrupt
     {
-        gic::enable(interrupt.intid, interrupt.trigger == boot_config::dtb::Trigger::Edge)?;
+        gic::enable(
+            interrupt.intid,
+            interrupt.trigger == boot_config::dtb::Trigger::Edge,
+        )?;
         CONSOLE_INTID.store(interrupt.intid, Ordering::Release);
         console::enable_receive_interrupt();
     }
@@ -55,7 +63,9 @@ pub(crate) fn start_tick() {
 }
 
 fn irq(frame: &mut TrapFrame) {
-    let Some(intid) = gic::acknowledge() else { return };
+    let Some(intid) = gic::acknowledge() else {
+        return;
+    };
     if intid == gic::STOP_INTID {
         crash::stop_this_cpu(frame, StopStatus::StoppedByIrq);
     }
@@ -84,21 +94,29 @@ fn fiq(frame: &mut TrapFrame) {
 }
 
 fn serror(frame: &mut TrapFrame) {
-    crash::faulted(frame, CrashKind::SError, format_args!("SError, ESR {:#010x}", frame.esr))
+    crash::faulted(
+        frame,
+        CrashKind::SError,
+        format_args!("SError, ESR {:#010x}", frame.esr),
+    )
 }
 
 fn synchronous(frame: &mut TrapFrame, nested: bool) {
     let (esr, far) = (frame.esr, frame.far);
     let class = esr >> 26 & 0x3f;
     let is_abort = matches!(class, 0x20 | 0x21 | 0x24 | 0x25);
-    if is_abort && esr & 0x3f == 0x10
-        && let Some(refused) = region::last_refused_access()
+    if is_abort
+        && esr & 0x3f == 0x10
+        && let Some(refused) = region::stub::last_refused_access()
         && refused.virtual_address == far
     {
         crash::faulted(
             frame,
             CrashKind::RegionProtection,
-            format_args!("stage 2 refused an access to the crash region, physical page {:#x}", refused.physical),
+            format_args!(
+                "stage 2 refused an access to the crash region, physical page {:#x}",
+                refused.physical
+            ),
         );
     }
     if is_abort && is_in_crash_region(far) {
@@ -115,21 +133,37 @@ fn synchronous(frame: &mut TrapFrame, nested: bool) {
             format_args!("CPU {slot} ran out of its {name} stack (guard page at {far:#x})"),
         );
     }
-    let place = if nested { " while handling another exception" } else { "" };
+    let place = if nested {
+        " while handling another exception"
+    } else {
+        ""
+    };
     if is_abort {
         crash::faulted(
             frame,
             CrashKind::Exception,
-            format_args!("{} at {far:#x}{place} ({})", class_name(class), fault_name(esr & 0x3f)),
+            format_args!(
+                "{} at {far:#x}{place} ({})",
+                class_name(class),
+                fault_name(esr & 0x3f)
+            ),
         );
     }
-    crash::faulted(frame, CrashKind::Exception, format_args!("{}{place}", class_name(class)))
+    crash::faulted(
+        frame,
+        CrashKind::Exception,
+        format_args!("{}{place}", class_name(class)),
+    )
 }
 
 /// Whether a virtual address is the crash region's place in the linear map.
 fn is_in_crash_region(address: u64) -> bool {
-    let Some(region) = region_bounds() else { return false };
-    address.checked_sub(LINEAR_BASE).is_some_and(|physical| address < WINDOW_BASE && region.contains(&physical))
+    let Some(region) = region_bounds() else {
+        return false;
+    };
+    address
+        .checked_sub(LINEAR_BASE)
+        .is_some_and(|physical| address < WINDOW_BASE && region.contains(&physical))
 }
 
 fn region_bounds() -> Option<core::ops::Range<u64>> {
@@ -141,8 +175,14 @@ fn guard_page(address: u64) -> Option<(usize, &'static str)> {
     let guard = machine::layout::GUARD as u64;
     (0..percpu::capacity()).find_map(|slot| {
         let stacks = percpu::stacks(slot)?;
-        let named = [("thread", stacks.thread), ("exception", stacks.exception), ("crash", stacks.crash)];
-        let hit = named.iter().find(|(_, (bottom, _))| (bottom.saturating_sub(guard)..*bottom).contains(&address));
+        let named = [
+            ("thread", stacks.thread),
+            ("exception", stacks.exception),
+            ("crash", stacks.crash),
+        ];
+        let hit = named
+            .iter()
+            .find(|(_, (bottom, _))| (bottom.saturating_sub(guard)..*bottom).contains(&address));
         hit.map(|(name, _)| (slot, *name))
     })
 }

@@ -76,7 +76,10 @@ pub(crate) fn plan(params: &Params<'_>) {
     arch::without_irq(|| *PLANNED.lock() = Some(*crash));
     CPU.store(provoked.cpu, Ordering::Release);
     let ticks = u128::from(provoked.after_ms) * u128::from(arch::counter_hz()) / 1000;
-    DUE.store(arch::counter().saturating_add(ticks.min(u128::from(u64::MAX)) as u64), Ordering::Release);
+    DUE.store(
+        arch::counter().saturating_add(ticks.min(u128::from(u64::MAX)) as u64),
+        Ordering::Release,
+    );
 }
 
 /// Provokes the crash when it is due on this CPU. In thread context.
@@ -105,7 +108,10 @@ fn is_due(grace_ms: u64) -> bool {
 fn start() {
     let planned = arch::without_irq(|| *PLANNED.lock());
     if let Some(crash) = planned {
-        log::info!("lkdtm: provoking {crash:?} on CPU {}", percpu::current_slot());
+        log::info!(
+            "lkdtm: provoking {crash:?} on CPU {}",
+            percpu::current_slot()
+        );
         prepare_request(crash);
     }
 }

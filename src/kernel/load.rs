@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use boot_config::dtb::edit::{CaptureDtb, EditError};
 use boot_config::{Dtb, ImageError, ImageHeader, MemoryMap, PhysRange, parameters};
-use machine::mmu::{self, AddressSpace};
+use machine::mmu::AddressSpace;
 use machine::region::{CrashRegion, MAX_SEGMENTS, RegionError, SUPERVISOR_LEN, Segment};
 use sha2::{Digest, Sha256};
 use vmcore::elf_core::CoreHeaderWriter;
@@ -44,9 +44,14 @@ pub(crate) enum LoadError {
     Dtb(EditError),
     CoreHeader(vmcore::Error),
     /// The Image's memory leaves no room for DTB and ELF core header.
-    NoRoom { needed: u64, available: u64 },
+    NoRoom {
+        needed: u64,
+        available: u64,
+    },
     HostFile,
-    CommandLine { len: usize },
+    CommandLine {
+        len: usize,
+    },
 }
 
 impl From<RegionError> for LoadError {
@@ -64,18 +69,29 @@ impl fmt::Display for LoadError {
             Self::Dtb(error) => write!(f, "its device tree: {error}"),
             Self::CoreHeader(error) => write!(f, "ELF core header: {error}"),
             Self::NoRoom { needed, available } => {
-                write!(f, "Image, device tree and ELF core header need {needed:#x} of {available:#x} bytes")
+                write!(
+                    f,
+                    "Image, device tree and ELF core header need {needed:#x} of {available:#x} bytes"
+                )
             }
             Self::HostFile => f.write_str("the host file cannot be read by semihosting"),
             Self::CommandLine { len } => {
-                write!(f, "its command line of {len} bytes is longer than {MAX_COMMAND_LINE}")
+                write!(
+                    f,
+                    "its command line of {len} bytes is longer than {MAX_COMMAND_LINE}"
+                )
             }
         }
     }
 }
 
 /// Loads what the command line says. A failure is logged: the machine runs on, without a dump at the next crash.
-pub(crate) fn at_boot(space: &mut AddressSpace, dtb: &Dtb<'_>, map: &MemoryMap, params: &Params<'_>) {
+pub(crate) fn at_boot(
+    space: &mut AddressSpace,
+    dtb: &Dtb<'_>,
+    map: &MemoryMap,
+    params: &Params<'_>,
+) {
     if params.capture == CaptureSource::None {
         log::info!("capture=none: no capture kernel is loaded");
         return;
@@ -100,10 +116,14 @@ fn load(
 ) -> Result<(), LoadError> {
     let host_file;
     let image = match source {
-        CaptureSource::Embedded => Some(mmu::embedded_capture_image()).filter(|image| !image.is_empty()),
-        CaptureSource::Initrd => {
-            dtb.initrd().ok().flatten().and_then(|initrd| machine::ram::reserved_bytes(map, initrd))
+        CaptureSource::Embedded => {
+            Some(machine::image::embedded_capture_image()).filter(|image| !image.is_empty())
         }
+        CaptureSource::Initrd => dtb
+            .initrd()
+            .ok()
+            .flatten()
+            .and_then(|initrd| machine::ram::reserved_bytes(map, initrd)),
         CaptureSource::Semihosting(path) => {
             host_file = read_host_file(path).ok_or(LoadError::HostFile)?;
             Some(host_file.as_slice())
@@ -116,18 +136,34 @@ fn load(
         _ => "none was asked for",
     }))?;
 
-    let whole = PhysRange { start: region.start(), end: region.supervisor() };
+    let whole = PhysRange {
+        start: region.start(),
+        end: region.supervisor(),
+    };
     let header = ImageHeader::parse(image).map_err(LoadError::Image)?;
-    let placement = header.place(image.len() as u64, whole).map_err(LoadError::Image)?;
+    let placement = header
+        .place(image.len() as u64, whole)
+        .map_err(LoadError::Image)?;
     let plan = Plan::new(whole, placement.memory, image.len() as u64)?;
 
     let mut line = [0_u8; MAX_COMMAND_LINE];
     let line = capture_command_line(dtb.boot_args(), &mut line)?;
-    let (dtb_len, digest) = region.with_open(space, |bytes| plan.fill(bytes, image, dtb, map, region, line))?;
+    let (dtb_len, digest) = region.with_open(space, |bytes| {
+        plan.fill(bytes, image, dtb, map, region, line)
+    })?;
     let segments: [Segment; MAX_SEGMENTS] = [
-        Segment { start: placement.memory.start, len: image.len() as u64 },
-        Segment { start: plan.dtb, len: dtb_len },
-        Segment { start: plan.elf_header, len: ELF_HEADER_LEN },
+        Segment {
+            start: placement.memory.start,
+            len: image.len() as u64,
+        },
+        Segment {
+            start: plan.dtb,
+            len: dtb_len,
+        },
+        Segment {
+            start: plan.elf_header,
+            len: ELF_HEADER_LEN,
+        },
         Segment::default(),
     ];
     region.arm(space, placement.memory.start, plan.dtb, segments, digest)?;
@@ -169,14 +205,28 @@ impl Plan {
         if file_len > image.len() {
             return Err(no_room(file_len));
         }
-        let elf_header = image.end.checked_next_multiple_of(PAGE).ok_or(no_room(u64::MAX))?;
-        let dtb = elf_header.checked_add(ELF_HEADER_LEN).ok_or(no_room(u64::MAX))?;
+        let elf_header = image
+            .end
+            .checked_next_multiple_of(PAGE)
+            .ok_or(no_room(u64::MAX))?;
+        let dtb = elf_header
+            .checked_add(ELF_HEADER_LEN)
+            .ok_or(no_room(u64::MAX))?;
         let dtb_room = whole.end.saturating_sub(dtb).min(DTB_ROOM);
         if dtb_room < PAGE {
-            return Err(no_room(dtb.saturating_add(PAGE).saturating_sub(whole.start)));
+            return Err(no_room(
+                dtb.saturating_add(PAGE).saturating_sub(whole.start),
+            ));
         }
         let end = dtb.saturating_add(dtb_room);
-        Ok(Self { region_start: whole.start, image: image.start, elf_header, dtb, dtb_room, end })
+        Ok(Self {
+            region_start: whole.start,
+            image: image.start,
+            elf_header,
+            dtb,
+            dtb_room,
+            end,
+        })
     }
 
     /// Offset of a physical address in the open region.
@@ -195,20 +245,33 @@ impl Plan {
         line: &[u8],
     ) -> Result<(u64, [u8; 32]), LoadError> {
         bytes.fill(0);
-        let no_room = LoadError::NoRoom { needed: self.end, available: bytes.len() as u64 };
+        let no_room = LoadError::NoRoom {
+            needed: self.end,
+            available: bytes.len() as u64,
+        };
         let at = self.offset(self.image);
         match bytes.get_mut(at..at + image.len()) {
             Some(room) => room.copy_from_slice(image),
             None => return Err(no_room),
         }
         let at = self.offset(self.elf_header);
-        let room = bytes.get_mut(at..at + ELF_HEADER_LEN as usize).ok_or(no_room)?;
+        let room = bytes
+            .get_mut(at..at + ELF_HEADER_LEN as usize)
+            .ok_or(no_room)?;
         write_core_header(room, map, region).map_err(LoadError::CoreHeader)?;
 
-        let usable = [PhysRange { start: region.start(), end: region.end() }];
-        let supervisor = [PhysRange { start: region.supervisor(), end: region.supervisor() + SUPERVISOR_LEN }];
-        let elf_core_header =
-            PhysRange { start: self.elf_header, end: self.elf_header + ELF_HEADER_LEN };
+        let usable = [PhysRange {
+            start: region.start(),
+            end: region.end(),
+        }];
+        let supervisor = [PhysRange {
+            start: region.supervisor(),
+            end: region.supervisor() + SUPERVISOR_LEN,
+        }];
+        let elf_core_header = PhysRange {
+            start: self.elf_header,
+            end: self.elf_header + ELF_HEADER_LEN,
+        };
         let capture = CaptureDtb {
             usable_memory: &usable,
             elf_core_header,
@@ -218,12 +281,18 @@ impl Plan {
         };
         let at = self.offset(self.dtb);
         let room = bytes.get_mut(at..at + self.dtb_room as usize);
-        let room = room.ok_or(LoadError::NoRoom { needed: self.end, available: self.dtb_room })?;
+        let room = room.ok_or(LoadError::NoRoom {
+            needed: self.end,
+            available: self.dtb_room,
+        })?;
         let dtb_len = capture.write(dtb, room).map_err(LoadError::Dtb)? as u64;
 
         let mut digest = Sha256::new();
-        let parts =
-            [(self.image, image.len() as u64), (self.dtb, dtb_len), (self.elf_header, ELF_HEADER_LEN)];
+        let parts = [
+            (self.image, image.len() as u64),
+            (self.dtb, dtb_len),
+            (self.elf_header, ELF_HEADER_LEN),
+        ];
         for (start, len) in parts {
             let at = self.offset(start);
             digest.update(bytes.get(at..at + len as usize).unwrap_or(&[]));
@@ -233,17 +302,28 @@ impl Plan {
 }
 
 /// The ELF core header of this machine: notes of each CPU, machine-wide notes, the kernel's link mapping, all RAM.
-fn write_core_header(out: &mut [u8], map: &MemoryMap, region: &CrashRegion) -> Result<(), vmcore::Error> {
+fn write_core_header(
+    out: &mut [u8],
+    map: &MemoryMap,
+    region: &CrashRegion,
+) -> Result<(), vmcore::Error> {
     let mut writer = CoreHeaderWriter::new(out);
     notes::each_buffer(|physical, len| writer.note(physical, len))?;
-    let image = machine::ram::image_range();
-    writer.load(mmu::image_bounds().begin, image.start, image.len())?;
+    let image = machine::image::range();
+    writer.load(machine::image::bounds().begin, image.start, image.len())?;
     let mut ram = *map.mappable();
     // The set has room for one more split than the memory map needed.
-    let _ = ram.subtract(PhysRange { start: region.start(), end: region.end() });
+    let _ = ram.subtract(PhysRange {
+        start: region.start(),
+        end: region.end(),
+    });
     for range in ram.iter() {
         if let Ok(Some(range)) = range.align_inward(PAGE) {
-            writer.load(machine::layout::LINEAR_BASE + range.start, range.start, range.len())?;
+            writer.load(
+                machine::layout::LINEAR_BASE + range.start,
+                range.start,
+                range.len(),
+            )?;
         }
     }
     writer.finish()?;
@@ -262,7 +342,9 @@ fn capture_command_line<'a>(own: &[u8], out: &'a mut [u8]) -> Result<&'a [u8], L
         }
     };
     for parameter in parameters(own) {
-        let (Some(key), Some(value)) = (parameter.key_str(), parameter.value_str()) else { continue };
+        let (Some(key), Some(value)) = (parameter.key_str(), parameter.value_str()) else {
+            continue;
+        };
         if key.starts_with("dump_") {
             append([key.as_bytes(), b"=", value.as_bytes()]);
             append([b" ", b"", b""]);
@@ -271,13 +353,15 @@ fn capture_command_line<'a>(own: &[u8], out: &'a mut [u8]) -> Result<&'a [u8], L
         }
     }
     let trimmed = len.saturating_sub(1);
-    out.get(..trimmed).ok_or(LoadError::CommandLine { len: trimmed })
+    out.get(..trimmed)
+        .ok_or(LoadError::CommandLine { len: trimmed })
 }
 
 fn read_host_file(path: &str) -> Option<Vec<u8>> {
     let mut name = Vec::from(path.as_bytes());
     name.push(0);
-    let mut file = machine::semihosting::HostFile::open(core::ffi::CStr::from_bytes_with_nul(&name).ok()?)?;
+    let mut file =
+        machine::semihosting::HostFile::open(core::ffi::CStr::from_bytes_with_nul(&name).ok()?)?;
     let len = usize::try_from(file.len()?).ok()?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).ok()?;

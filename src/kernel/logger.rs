@@ -76,14 +76,22 @@ impl Log for KernelLog {
             let mut ring = try_for_a_while(&RING);
             let _console = try_for_a_while(&CONSOLE);
             let us = arch::ticks_to_us(arch::counter());
-            let mut both = Both { ring: ring.as_mut().and_then(|ring| ring.as_mut()) };
+            let mut both = Both {
+                ring: ring.as_mut().and_then(|ring| ring.as_mut()),
+            };
             let level = match record.level() {
                 log::Level::Error => "error: ",
                 log::Level::Warn => "warning: ",
                 _ => "",
             };
             // Neither sink reports errors.
-            let _ = writeln!(both, "[{:5}.{:06}] {level}{}", us / 1_000_000, us % 1_000_000, record.args());
+            let _ = writeln!(
+                both,
+                "[{:5}.{:06}] {level}{}",
+                us / 1_000_000,
+                us % 1_000_000,
+                record.args()
+            );
         });
     }
 
@@ -99,4 +107,3 @@ pub(crate) fn note_in_ring(arguments: fmt::Arguments<'_>) {
         let _ = ring.write_fmt(arguments);
     }
 }
-

@@ -54,29 +54,46 @@ impl<'a> Params<'a> {
         };
         let mut lkdtm_cpu = 0;
         for parameter in parameters(line) {
-            let (Some(key), value) = (parameter.key_str(), parameter.value_str().unwrap_or("")) else { continue };
+            let (Some(key), value) = (parameter.key_str(), parameter.value_str().unwrap_or(""))
+            else {
+                continue;
+            };
             let is_understood = match key {
-                "capture" => capture_source(value).map(|source| params.capture = source).is_some(),
+                "capture" => capture_source(value)
+                    .map(|source| params.capture = source)
+                    .is_some(),
                 "panic_on_warn" => flag(value).map(|on| params.panic_on_warn = on).is_some(),
-                "panic_on_taint" => number(value).map(|mask| params.panic_on_taint = mask).is_some(),
+                "panic_on_taint" => number(value)
+                    .map(|mask| params.panic_on_taint = mask)
+                    .is_some(),
                 "sysrq_sequence" if !value.is_empty() => {
                     params.sysrq_sequence = value;
                     true
                 }
-                "lkdtm" => provoked(value).map(|provoked| params.lkdtm = Some(provoked)).is_some(),
+                "lkdtm" => provoked(value)
+                    .map(|provoked| params.lkdtm = Some(provoked))
+                    .is_some(),
                 "lkdtm_cpu" => number(value).map(|cpu| lkdtm_cpu = cpu as usize).is_some(),
-                "maxcpus" | "nr_cpus" => number(value).map(|most| params.max_cpus = (most as usize).max(1)).is_some(),
+                "maxcpus" | "nr_cpus" => number(value)
+                    .map(|most| params.max_cpus = (most as usize).max(1))
+                    .is_some(),
                 "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
-                "crashkernel" | "dump_level" | "dump_to" | "dump_then" | "dump_rounds" | "dump_timeout"
-                | "capture_initrd" | "capture_append" => true,
+                "crashkernel" | "dump_level" | "dump_to" | "dump_then" | "dump_rounds"
+                | "dump_timeout" | "capture_initrd" | "capture_append" => true,
                 _ => {
-                    log::info!("command line: {key} at byte {} is not ours", parameter.offset);
+                    log::info!(
+                        "command line: {key} at byte {} is not ours",
+                        parameter.offset
+                    );
                     true
                 }
             };
             if !is_understood {
-                log::warn!("command line: {key}={value} at byte {} is malformed and ignored", parameter.offset);
+                log::warn!(
+                    "command line: {key}={value} at byte {} is malformed and ignored",
+                    parameter.offset
+                );
             }
         }
         if let Some(lkdtm) = &mut params.lkdtm {
@@ -91,14 +108,21 @@ fn capture_source(value: &str) -> Option<CaptureSource<'_>> {
         "embedded" => Some(CaptureSource::Embedded),
         "initrd" => Some(CaptureSource::Initrd),
         "none" => Some(CaptureSource::None),
-        _ => value.strip_prefix("semihosting:").filter(|path| !path.is_empty()).map(CaptureSource::Semihosting),
+        _ => value
+            .strip_prefix("semihosting:")
+            .filter(|path| !path.is_empty())
+            .map(CaptureSource::Semihosting),
     }
 }
 
 fn provoked(value: &str) -> Option<Provoked<'_>> {
     let (name, after) = value.split_once('@').unwrap_or((value, "0"));
     let after_ms = number(after)?;
-    (!name.is_empty()).then_some(Provoked { name, after_ms, cpu: 0 })
+    (!name.is_empty()).then_some(Provoked {
+        name,
+        after_ms,
+        cpu: 0,
+    })
 }
 
 fn flag(value: &str) -> Option<bool> {

@@ -16,10 +16,19 @@ static REGION: Mutex<Option<CrashRegion>> = Mutex::new(None);
 
 /// Finds the region's place: an existing node of the DTB, else `crashkernel=`, else the board's default. `None` when there is to
 /// be none, with the reason in the log.
-pub(crate) fn place(dtb: &Dtb<'_>, map: &MemoryMap, line: &[u8], board: &Board) -> Option<PhysRange> {
+pub(crate) fn place(
+    dtb: &Dtb<'_>,
+    map: &MemoryMap,
+    line: &[u8],
+    board: &Board,
+) -> Option<PhysRange> {
     match dtb.crash_region() {
         Ok(Some(node)) => {
-            log::info!("crash region {} as the device tree says ({})", node.range, node.name);
+            log::info!(
+                "crash region {} as the device tree says ({})",
+                node.range,
+                node.name
+            );
             return checked(map, node.range);
         }
         Ok(None) => {}
@@ -39,7 +48,11 @@ pub(crate) fn place(dtb: &Dtb<'_>, map: &MemoryMap, line: &[u8], board: &Board) 
     };
     match map.place_crash_region(&request) {
         Ok(placement) => {
-            log::info!("crash region {}, {} KiB", placement.region, placement.region.len() / 1024);
+            log::info!(
+                "crash region {}, {} KiB",
+                placement.region,
+                placement.region.len() / 1024
+            );
             Some(placement.region)
         }
         Err(error) => {
@@ -52,10 +65,12 @@ pub(crate) fn place(dtb: &Dtb<'_>, map: &MemoryMap, line: &[u8], board: &Board) 
 /// A region that the DTB names must be RAM and aligned, and hold nothing of ours.
 fn checked(map: &MemoryMap, range: PhysRange) -> Option<PhysRange> {
     let is_aligned = (range.start | range.end).is_multiple_of(machine::layout::BLOCK_SIZE);
-    if is_aligned && map.ram().contains_range(&range) && !machine::ram::image_range().overlaps(&range) {
+    if is_aligned && map.ram().contains_range(&range) && !machine::image::range().overlaps(&range) {
         return Some(range);
     }
-    log::error!("the device tree's crash region {range} is no free RAM in 2 MiB blocks; no crash region");
+    log::error!(
+        "the device tree's crash region {range} is no free RAM in 2 MiB blocks; no crash region"
+    );
     None
 }
 
@@ -64,7 +79,11 @@ pub(crate) fn protect(space: &mut AddressSpace, range: PhysRange, has_el2: bool)
     match CrashRegion::prepare(space, range.start, range.end, has_el2) {
         Ok(region) => {
             *REGION.lock() = Some(region);
-            let guard = if machine::region::has_stub() { "stage 2 and stage 1" } else { "stage 1" };
+            let guard = if machine::region::stub::is_installed() {
+                "stage 2 and stage 1"
+            } else {
+                "stage 1"
+            };
             log::info!("crash region is out of reach at {guard}");
         }
         Err(error) => log::error!("{error}; no crash region"),
@@ -105,7 +124,10 @@ impl core::fmt::Display for ChangeError {
             Self::NoRegion => f.write_str("there is no crash region"),
             Self::Loaded => f.write_str("a capture kernel is loaded: unload it first"),
             Self::Size { wanted, current } => {
-                write!(f, "{wanted} bytes is no smaller multiple of 2 MiB than the {current} bytes of now")
+                write!(
+                    f,
+                    "{wanted} bytes is no smaller multiple of 2 MiB than the {current} bytes of now"
+                )
             }
             Self::Region(error) => write!(f, "{error}"),
         }

@@ -18,7 +18,12 @@ struct State {
     is_armed: bool,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { sequence: [0; MAX_SEQUENCE], len: 0, seen: 0, is_armed: false });
+static STATE: Mutex<State> = Mutex::new(State {
+    sequence: [0; MAX_SEQUENCE],
+    len: 0,
+    seen: 0,
+    is_armed: false,
+});
 
 /// Sets the sequence that stands for BREAK.
 pub(crate) fn set_sequence(sequence: &str) {
@@ -38,7 +43,9 @@ pub(crate) fn set_sequence(sequence: &str) {
 /// Takes what the console received. In interrupt context.
 pub(crate) fn received(received: Received) {
     let command = {
-        let Some(mut state) = STATE.try_lock() else { return };
+        let Some(mut state) = STATE.try_lock() else {
+            return;
+        };
         match received {
             Received::Break => {
                 state.is_armed = true;
@@ -61,7 +68,8 @@ pub(crate) fn received(received: Received) {
 
 impl State {
     fn advance(&mut self, byte: u8) {
-        let expects = |seen: usize| self.sequence.get(seen).filter(|_| seen < self.len) == Some(&byte);
+        let expects =
+            |seen: usize| self.sequence.get(seen).filter(|_| seen < self.len) == Some(&byte);
         // A run of the first byte keeps matching at its end ("~~~~SysRq").
         self.seen = if expects(self.seen) {
             self.seen + 1
@@ -94,13 +102,21 @@ fn run(command: u8) {
                 "sysrq: crash region {:#x}, {} bytes, capture kernel {}, EL2 stub {}",
                 status.region_start,
                 status.region_bytes,
-                if status.is_loaded { "loaded" } else { "not loaded" },
+                if status.is_loaded {
+                    "loaded"
+                } else {
+                    "not loaded"
+                },
                 if status.has_stub { "present" } else { "absent" }
             );
         }
         b'm' => {
             let usage = crate::HEAP.usage();
-            log::info!("sysrq: heap of {} bytes, {} in use", usage.total, usage.used);
+            log::info!(
+                "sysrq: heap of {} bytes, {} in use",
+                usage.total,
+                usage.used
+            );
         }
         _ => log::info!("sysrq: c crash, k crash region, m memory, h help"),
     }

@@ -56,10 +56,20 @@ pub fn register(
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     machine::arch::without_irq(|| {
         let mut threads = THREADS.lock();
-        let (slot, entry) =
-            threads.iter_mut().enumerate().find(|(_, entry)| entry.is_none()).ok_or(MarkError::Full)?;
-        *entry = Some(Entry { id, name: name_field(name), context: context.addr() as u64 });
-        Ok(Registration { slot, _stack: stack })
+        let (slot, entry) = threads
+            .iter_mut()
+            .enumerate()
+            .find(|(_, entry)| entry.is_none())
+            .ok_or(MarkError::Full)?;
+        *entry = Some(Entry {
+            id,
+            name: name_field(name),
+            context: context.addr() as u64,
+        });
+        Ok(Registration {
+            slot,
+            _stack: stack,
+        })
     })
 }
 
@@ -69,7 +79,11 @@ pub(crate) fn encode(out: &mut [u8]) -> Result<usize, Error> {
     if let Some(threads) = THREADS.try_lock() {
         for thread in threads.iter().flatten() {
             if let Some(registers) = saved(thread.context) {
-                list.push(&Thread { id: thread.id, name: thread.name, registers })?;
+                list.push(&Thread {
+                    id: thread.id,
+                    name: thread.name,
+                    registers,
+                })?;
             }
         }
     }
@@ -90,7 +104,12 @@ fn saved(context: u64) -> Option<Registers> {
     }
     let mut x = [0; 31];
     x.copy_from_slice(values.get(..31)?);
-    Some(Registers { x, sp: values[31], pc: values[32], pstate: values[33] })
+    Some(Registers {
+        x,
+        sp: values[31],
+        pc: values[32],
+        pstate: values[33],
+    })
 }
 
 /// 34 registers and room to align them.

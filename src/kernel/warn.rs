@@ -27,7 +27,12 @@ pub fn add_taint(flags: u64) {
     if flags & PANIC_ON_TAINT.load(Ordering::Acquire) != 0 {
         let registers = machine::exceptions::capture_registers();
         let registers = crash::notes::registers(&registers);
-        crash::die(CrashKind::Taint, &registers, None, format_args!("tainted, {flags:#x}"))
+        crash::die(
+            CrashKind::Taint,
+            &registers,
+            None,
+            format_args!("tainted, {flags:#x}"),
+        )
     }
 }
 
@@ -43,7 +48,12 @@ pub fn warned(what: fmt::Arguments<'_>) {
     // Cleared first: a warning in the crash path must not start another crash (E03).
     if PANIC_ON_WARN.swap(false, Ordering::AcqRel) {
         let registers = machine::exceptions::capture_registers();
-        crash::die(CrashKind::Warn, &crash::notes::registers(&registers), None, what)
+        crash::die(
+            CrashKind::Warn,
+            &crash::notes::registers(&registers),
+            None,
+            what,
+        )
     }
     add_taint(TAINT_WARN);
 }

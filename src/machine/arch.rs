@@ -147,13 +147,29 @@ pub(crate) unsafe fn write_ttbr0(table: u64) {
 /// Drops all EL1 translations of this CPU.
 pub(crate) fn flush_tlb_local() {
     // SAFETY: dropping translations only makes the CPU walk the tables again.
-    unsafe { asm!("dsb nshst", "tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "dsb nshst",
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Drops all EL1 translations of every CPU in the inner-shareable domain.
 pub(crate) fn flush_tlb_all() {
     // SAFETY: as `flush_tlb_local`.
-    unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi vmalle1is",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Makes new (formerly invalid) descriptors visible to the walker.
@@ -195,7 +211,15 @@ pub fn clean_invalidate(start: u64, bytes: u64) {
 /// Invalidates the whole instruction cache in the inner-shareable domain.
 pub fn invalidate_instructions() {
     // SAFETY: instructions are fetched again from memory.
-    unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "dsb ish",
+            "ic ialluis",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// SP_EL0. While it is the stack pointer in use its register name is undefined (Arm ARM C5.2.19).
@@ -213,7 +237,10 @@ fn thread_stack_pointer() -> u64 {
 pub fn system_registers() -> [(u16, u64); 23] {
     macro_rules! register {
         ($name:literal, $op0:literal, $op1:literal, $crn:literal, $crm:literal, $op2:literal) => {
-            ((($op0 << 14) | ($op1 << 11) | ($crn << 7) | ($crm << 3) | $op2) as u16, read_register!($name))
+            (
+                (($op0 << 14) | ($op1 << 11) | ($crn << 7) | ($crm << 3) | $op2) as u16,
+                read_register!($name),
+            )
         };
     }
     [

@@ -20,7 +20,10 @@ impl<const N: usize> Arena<N> {
     /// An empty arena.
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: UnsafeCell::new([0; N]), used: AtomicUsize::new(0) }
+        Self {
+            bytes: UnsafeCell::new([0; N]),
+            used: AtomicUsize::new(0),
+        }
     }
 
     /// Bytes handed out.
@@ -41,12 +44,19 @@ unsafe impl<const N: usize> GlobalAlloc for Arena<N> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let base = self.bytes.get().cast::<u8>();
         let place = |used: usize| {
-            let start = base.addr().checked_add(used)?.checked_next_multiple_of(layout.align())? - base.addr();
+            let start = base
+                .addr()
+                .checked_add(used)?
+                .checked_next_multiple_of(layout.align())?
+                - base.addr();
             let end = start.checked_add(layout.size())?;
             (end <= N).then_some((start, end))
         };
-        let reserved =
-            self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| place(used).map(|(_, end)| end));
+        let reserved = self
+            .used
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+                place(used).map(|(_, end)| end)
+            });
         match reserved.ok().and_then(place) {
             // SAFETY: `start..end` lies inside the arena.
             Some((start, _)) => unsafe { base.add(start) },

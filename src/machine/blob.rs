@@ -41,7 +41,9 @@ pub enum BlobError {
 impl fmt::Display for BlobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Misaligned { address } => write!(f, "no device tree at {address:#x}: not 8-byte aligned"),
+            Self::Misaligned { address } => {
+                write!(f, "no device tree at {address:#x}: not 8-byte aligned")
+            }
             Self::Unreadable { address } => write!(f, "nothing can be read at {address:#x}"),
             Self::Map { address, cause } => write!(f, "blob at {address:#x}: {cause}"),
             Self::Dtb { address, cause } => write!(f, "device tree at {address:#x}: {cause}"),
@@ -71,7 +73,10 @@ pub fn open_dtb(space: &mut AddressSpace, address: u64) -> Result<Dtb<'static>, 
 /// See [`BlobError`].
 pub fn open(space: &mut AddressSpace, address: u64, len: u64) -> Result<&'static [u8], BlobError> {
     let unreadable = BlobError::Unreadable { address };
-    let end = address.checked_add(len).filter(|end| *end <= PHYSICAL_LIMIT).ok_or(unreadable)?;
+    let end = address
+        .checked_add(len)
+        .filter(|end| *end <= PHYSICAL_LIMIT)
+        .ok_or(unreadable)?;
     let first = address & !(PAGE_SIZE - 1);
     let mut page = first;
     while page < end {

@@ -72,23 +72,23 @@ global_asm!(
     BLOCK_NORMAL_RWX = const BLOCK_NORMAL_RWX,
     BLOCK_NORMAL_RX = const BLOCK_NORMAL_RX,
     MONITOR_SET_GROUPS = const MONITOR_SET_GROUPS,
-    STUB_INSTALL = const region::STUB_INSTALL,
-    STUB_OPEN = const region::STUB_OPEN,
-    STUB_JUMP = const region::STUB_JUMP,
+    STUB_INSTALL = const region::stub::STUB_INSTALL,
+    STUB_OPEN = const region::stub::STUB_OPEN,
+    STUB_JUMP = const region::stub::STUB_JUMP,
     STUB_STATE = const region::STUB_STATE,
     STATE_CONFIG = const region::STATE_CONFIG,
-    HCR_EL2_STUB = const region::HCR_EL2_STUB,
-    CONFIG_LAST_HPFAR = const offset_of!(region::StubConfig, last_hpfar),
-    CONFIG_LAST_FAR = const offset_of!(region::StubConfig, last_far),
-    CONFIG_FAULTS = const offset_of!(region::StubConfig, faults),
-    CONFIG_VTTBR = const offset_of!(region::StubConfig, vttbr),
-    CONFIG_VTCR = const offset_of!(region::StubConfig, vtcr),
-    CONFIG_GICC = const offset_of!(region::StubConfig, gicc),
-    CONFIG_STOP_INTID = const offset_of!(region::StubConfig, stop_intid),
-    CONFIG_STOP_FRAMES = const offset_of!(region::StubConfig, stop_frames),
-    STOP_FRAME_SIZE = const region::STOP_FRAME_SIZE,
-    STOP_FRAME_STATUS = const offset_of!(region::StopFrame, status),
-    STOPPED_AT_EL2 = const region::STOPPED_AT_EL2,
+    HCR_EL2_STUB = const region::stub::HCR_EL2_STUB,
+    CONFIG_LAST_HPFAR = const offset_of!(region::stub::StubConfig, last_hpfar),
+    CONFIG_LAST_FAR = const offset_of!(region::stub::StubConfig, last_far),
+    CONFIG_FAULTS = const offset_of!(region::stub::StubConfig, faults),
+    CONFIG_VTTBR = const offset_of!(region::stub::StubConfig, vttbr),
+    CONFIG_VTCR = const offset_of!(region::stub::StubConfig, vtcr),
+    CONFIG_GICC = const offset_of!(region::stub::StubConfig, gicc),
+    CONFIG_STOP_INTID = const offset_of!(region::stub::StubConfig, stop_intid),
+    CONFIG_STOP_FRAMES = const offset_of!(region::stub::StubConfig, stop_frames),
+    STOP_FRAME_SIZE = const region::stub::STOP_FRAME_SIZE,
+    STOP_FRAME_STATUS = const offset_of!(region::stub::StopFrame, status),
+    STOPPED_AT_EL2 = const region::stub::STOPPED_AT_EL2,
     PSCI_CPU_ON = const 0xc400_0003_u32,
     PSCI_CPU_OFF = const 0x8400_0002_u32,
     primary_rust = sym primary_rust,
@@ -101,7 +101,11 @@ unsafe extern "Rust" {
 }
 
 extern "C" fn primary_rust(dtb: u64, exception_level: u64, image: u64) -> ! {
-    let entry = EntryState { dtb, exception_level: exception_level as u8, image };
+    let entry = EntryState {
+        dtb,
+        exception_level: exception_level as u8,
+        image,
+    };
     crate::percpu::install(0);
     afterimage_machine_main(entry)
 }

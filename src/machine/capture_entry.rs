@@ -40,11 +40,17 @@ pub struct Ranges {
 
 impl Ranges {
     fn new() -> Self {
-        Self { ranges: [DumpRange::default(); MAX_RANGES], len: 0 }
+        Self {
+            ranges: [DumpRange::default(); MAX_RANGES],
+            len: 0,
+        }
     }
 
     fn push(&mut self, range: PhysRange) {
-        if let (Some(slot), Ok(range)) = (self.ranges.get_mut(self.len), DumpRange::new(range.start, range.len())) {
+        if let (Some(slot), Ok(range)) = (
+            self.ranges.get_mut(self.len),
+            DumpRange::new(range.start, range.len()),
+        ) {
             *slot = range;
             self.len += 1;
         } else {
@@ -60,7 +66,9 @@ impl Ranges {
 
 /// Brings the capture kernel up. Says what is wrong, and halts, when there is no DTB to work by.
 pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
-    let Ok(mut space) = AddressSpace::take(entry.image) else { arch::halt() };
+    let Ok(mut space) = AddressSpace::take(entry.image) else {
+        arch::halt()
+    };
     console::install_early(&mut space, early_pl011);
     exceptions::install(&HANDLERS);
     arch::unmask_serror();
@@ -94,13 +102,22 @@ pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
         Err(error) => emergency!("Afterimage: device tree, linux,usable-memory-range: {error}\n"),
     }
     // Our image is ours in any case.
-    let image = crate::ram::image_range();
-    if !own.as_slice().iter().any(|range| range.contains(image.start)) {
-        emergency!("Afterimage: linux,usable-memory-range does not hold this kernel; only its image is taken as its own\n");
+    let image = crate::image::range();
+    if !own
+        .as_slice()
+        .iter()
+        .any(|range| range.contains(image.start))
+    {
+        emergency!(
+            "Afterimage: linux,usable-memory-range does not hold this kernel; only its image is taken as its own\n"
+        );
         own.push(image);
     }
     for range in own.as_slice() {
-        let _ = readable.subtract(PhysRange { start: range.start, end: range.end });
+        let _ = readable.subtract(PhysRange {
+            start: range.start,
+            end: range.end,
+        });
     }
 
     let elf_core_header = match dtb.elf_core_header() {
@@ -115,7 +132,13 @@ pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
         Ok(old) => old,
         Err(error) => give_up(&error),
     };
-    Handover { dtb, elf_core_header, memory, own, old }
+    Handover {
+        dtb,
+        elf_core_header,
+        memory,
+        own,
+        old,
+    }
 }
 
 fn open_core_header(space: &mut AddressSpace, range: PhysRange) -> Option<(u64, &'static [u8])> {
@@ -141,7 +164,12 @@ static HANDLERS: exceptions::Handlers = exceptions::Handlers {
 
 fn failed(frame: &mut exceptions::TrapFrame) {
     emergency!("\nAfterimage: the capture kernel itself failed\n");
-    emergency!("  pc {:#018x} esr {:#010x} far {:#018x}\n", frame.pc, frame.esr, frame.far);
+    emergency!(
+        "  pc {:#018x} esr {:#010x} far {:#018x}\n",
+        frame.pc,
+        frame.esr,
+        frame.far
+    );
     reboot()
 }
 
@@ -174,4 +202,3 @@ pub fn halt() -> ! {
     console::drain();
     arch::halt()
 }
-

@@ -60,16 +60,24 @@ pub fn install_early(space: &mut AddressSpace, base: Option<u64>) {
 /// # Errors
 /// See [`ConsoleError`]; an early console stays.
 pub fn install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), ConsoleError> {
-    let console = dtb.console().map_err(ConsoleError::Dtb)?.ok_or(ConsoleError::NotNamed)?;
+    let console = dtb
+        .console()
+        .map_err(ConsoleError::Dtb)?
+        .ok_or(ConsoleError::NotNamed)?;
     let address = console.registers.start;
     if !console.is_compatible("arm,pl011") {
         return Err(ConsoleError::NoDriver { address });
     }
-    let registers = space.map_device(address, size_of::<Registers>() as u64).map_err(ConsoleError::Map)?;
+    let registers = space
+        .map_device(address, size_of::<Registers>() as u64)
+        .map_err(ConsoleError::Map)?;
     PL011.store(registers, Ordering::Release);
     // What an earlier kernel left in the FIFO goes out first.
     drain();
-    let rate = console.clock_hz.zip(console.baud).and_then(|(clock, baud)| crate::pl011::divisors(clock, baud));
+    let rate = console
+        .clock_hz
+        .zip(console.baud)
+        .and_then(|(clock, baud)| crate::pl011::divisors(clock, baud));
     if let Some(uart) = uart() {
         uart.configure(rate);
     }

@@ -52,7 +52,12 @@ const _: () = assert!(offset_of!(CapturedRegisters, pc) == 256);
 
 impl From<&TrapFrame> for CapturedRegisters {
     fn from(frame: &TrapFrame) -> Self {
-        Self { x: frame.x, sp: frame.sp, pc: frame.pc, pstate: frame.pstate }
+        Self {
+            x: frame.x,
+            sp: frame.sp,
+            pc: frame.pc,
+            pstate: frame.pstate,
+        }
     }
 }
 
@@ -162,7 +167,10 @@ pub struct Aborted;
 /// [`Aborted`] when a load faulted, or when `from` or the length is no multiple of 16.
 pub fn copy_guarded(to: &mut [u8], from: u64) -> Result<(), Aborted> {
     let destination = to.as_mut_ptr();
-    if to.is_empty() || !to.len().is_multiple_of(16) || !from.is_multiple_of(16) || !destination.addr().is_multiple_of(8)
+    if to.is_empty()
+        || !to.len().is_multiple_of(16)
+        || !from.is_multiple_of(16)
+        || !destination.addr().is_multiple_of(8)
     {
         return Err(Aborted);
     }

@@ -130,16 +130,29 @@ pub fn owns_group0() -> bool {
 /// The page tables are used up or an address cannot be mapped.
 pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
     match location {
-        Location::V2 { distributor, cpu_interface } => {
-            let distributor = space.map_device(distributor, DISTRIBUTOR_LEN / 16).map_err(Error::Map)?;
-            let interface = space.map_device(cpu_interface, CPU_INTERFACE_LEN).map_err(Error::Map)?;
+        Location::V2 {
+            distributor,
+            cpu_interface,
+        } => {
+            let distributor = space
+                .map_device(distributor, DISTRIBUTOR_LEN / 16)
+                .map_err(Error::Map)?;
+            let interface = space
+                .map_device(cpu_interface, CPU_INTERFACE_LEN)
+                .map_err(Error::Map)?;
             CPU_INTERFACE_PHYSICAL.store(cpu_interface, Ordering::Release);
             CPU_INTERFACE.store(interface, Ordering::Release);
             DISTRIBUTOR.store(distributor, Ordering::Release);
         }
-        Location::V3 { distributor, redistributor, redistributor_len } => {
+        Location::V3 {
+            distributor,
+            redistributor,
+            redistributor_len,
+        } => {
             let span = redistributor_len.min(REDISTRIBUTOR_LEN * MAX_CPUS as u64);
-            let distributor = space.map_device(distributor, DISTRIBUTOR_LEN).map_err(Error::Map)?;
+            let distributor = space
+                .map_device(distributor, DISTRIBUTOR_LEN)
+                .map_err(Error::Map)?;
             let first = space.map_device(redistributor, span).map_err(Error::Map)?;
             REDISTRIBUTOR.store(first, Ordering::Release);
             REDISTRIBUTOR_SPAN.store(span, Ordering::Release);
@@ -151,11 +164,20 @@ pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
 
 /// Hands all interrupts to the non-secure side, through the monitor that boot.s leaves at EL3 (an ELF boot under `secure=on`).
 pub fn adopt_from_el3(location: Location) {
-    let Some(registers) = distributor() else { return };
+    let Some(registers) = distributor() else {
+        return;
+    };
     let words = lines(registers) + 1;
     let (distributor, redistributor, interface) = match location {
-        Location::V2 { distributor, cpu_interface } => (distributor, 0, cpu_interface),
-        Location::V3 { distributor, redistributor, .. } => (distributor, redistributor + GICR_SGI_FRAME, 0),
+        Location::V2 {
+            distributor,
+            cpu_interface,
+        } => (distributor, 0, cpu_interface),
+        Location::V3 {
+            distributor,
+            redistributor,
+            ..
+        } => (distributor, redistributor + GICR_SGI_FRAME, 0),
     };
     // SAFETY: the monitor writes the group registers of these blocks, which the DTB names, and changes x0, x9 and x10.
     unsafe {
@@ -170,7 +192,9 @@ pub fn adopt_from_el3(location: Location) {
 /// # Errors
 /// No redistributor for this CPU, or what the driver refused.
 pub fn init() -> Result<(), Error> {
-    let Some(distributor) = distributor() else { return Ok(()) };
+    let Some(distributor) = distributor() else {
+        return Ok(());
+    };
     if cpu_interface().is_some() {
         distributor.write(GICD_CTLR, 0);
         for word in 0..=lines(distributor) {
@@ -200,13 +224,23 @@ pub fn init() -> Result<(), Error> {
 /// # Errors
 /// No redistributor for this CPU, or what the driver refused.
 pub fn init_cpu() -> Result<(), Error> {
-    let Some(distributor) = distributor() else { return Ok(()) };
+    let Some(distributor) = distributor() else {
+        return Ok(());
+    };
     if let Some(interface) = cpu_interface() {
         // SGIs and PPIs are banked: each CPU sets its own groups and priorities.
-        distributor.write(GICD_IGROUPR, if owns_group0() { !(1 << STOP_INTID) } else { u32::MAX });
+        distributor.write(
+            GICD_IGROUPR,
+            if owns_group0() {
+                !(1 << STOP_INTID)
+            } else {
+                u32::MAX
+            },
+        );
         with_v2(|gic| {
             gic.set_interrupt_priority(IntId::sgi(STOP_INTID), 0);
-            gic.enable_interrupt(IntId::sgi(STOP_INTID), true).map_err(|_| Error::Driver)
+            gic.enable_interrupt(IntId::sgi(STOP_INTID), true)
+                .map_err(|_| Error::Driver)
         })?;
         interface.write(GICC_PMR, 0xff);
         // EnableGrp0, EnableGrp1, AckCtl, FIQEn; seen from the non-secure side bit 0 is EnableGrp1. With AckCtl one IAR
@@ -216,16 +250,23 @@ pub fn init_cpu() -> Result<(), Error> {
         find_redistributor()?;
         with_v3(|gic, cpu| {
             gic.init_cpu(cpu);
-            let group = if owns_group0() { Group::Secure(SecureIntGroup::Group0) } else { Group::Group1NS };
-            gic.set_group(IntId::sgi(STOP_INTID), Some(cpu), group).map_err(|_| Error::Driver)?;
-            gic.set_interrupt_priority(IntId::sgi(STOP_INTID), Some(cpu), 0).map_err(|_| Error::Driver)?;
-            gic.enable_interrupt(IntId::sgi(STOP_INTID), Some(cpu), true).map_err(|_| Error::Driver)
+            let group = if owns_group0() {
+                Group::Secure(SecureIntGroup::Group0)
+            } else {
+                Group::Group1NS
+            };
+            gic.set_group(IntId::sgi(STOP_INTID), Some(cpu), group)
+                .map_err(|_| Error::Driver)?;
+            gic.set_interrupt_priority(IntId::sgi(STOP_INTID), Some(cpu), 0)
+                .map_err(|_| Error::Driver)?;
+            gic.enable_interrupt(IntId::sgi(STOP_INTID), Some(cpu), true)
+                .map_err(|_| Error::Driver)
         })?;
         GicCpuInterface::set_priority_mask(0xff);
         GicCpuInterface::enable_group1(true);
         if owns_group0() {
-            if crate::region::has_stub() {
-                crate::region::enable_group0_at_el2();
+            if crate::region::stub::is_installed() {
+                crate::region::stub::enable_group0_at_el2();
             } else {
                 GicCpuInterface::enable_group0(true);
             }
@@ -240,7 +281,11 @@ pub fn init_cpu() -> Result<(), Error> {
 /// The id does not exist, or the driver refused.
 pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
     let id = interrupt_id(intid)?;
-    let trigger = if is_edge { Trigger::Edge } else { Trigger::Level };
+    let trigger = if is_edge {
+        Trigger::Edge
+    } else {
+        Trigger::Level
+    };
     if let (Some(distributor), Some(_)) = (distributor(), cpu_interface()) {
         with_v2(|gic| {
             gic.set_group(id, InterruptGroup::Group1);
@@ -252,7 +297,10 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
             let own = distributor.read(GICD_ITARGETSR) & 0xff;
             let word = GICD_ITARGETSR + u64::from(intid & !3);
             let shift = 8 * (intid & 3);
-            distributor.write(word, distributor.read(word) & !(0xff << shift) | own << shift);
+            distributor.write(
+                word,
+                distributor.read(word) & !(0xff << shift) | own << shift,
+            );
             with_v2(|gic| {
                 gic.set_trigger(id, trigger);
                 Ok(())
@@ -261,10 +309,14 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
         with_v2(|gic| gic.enable_interrupt(id, true).map_err(|_| Error::Driver))
     } else {
         with_v3(|gic, cpu| {
-            gic.set_group(id, Some(cpu), Group::Group1NS).map_err(|_| Error::Driver)?;
-            gic.set_interrupt_priority(id, Some(cpu), 0x80).map_err(|_| Error::Driver)?;
-            gic.set_trigger(id, Some(cpu), trigger).map_err(|_| Error::Driver)?;
-            gic.enable_interrupt(id, Some(cpu), true).map_err(|_| Error::Driver)
+            gic.set_group(id, Some(cpu), Group::Group1NS)
+                .map_err(|_| Error::Driver)?;
+            gic.set_interrupt_priority(id, Some(cpu), 0x80)
+                .map_err(|_| Error::Driver)?;
+            gic.set_trigger(id, Some(cpu), trigger)
+                .map_err(|_| Error::Driver)?;
+            gic.enable_interrupt(id, Some(cpu), true)
+                .map_err(|_| Error::Driver)
         })
     }
 }
@@ -273,7 +325,9 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
 pub fn acknowledge() -> Option<u32> {
     let id = match cpu_interface() {
         Some(interface) => interface.read(GICC_IAR) & 0x3ff,
-        None => u32::from(GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)?),
+        None => u32::from(GicCpuInterface::get_and_acknowledge_interrupt(
+            InterruptGroup::Group1,
+        )?),
     };
     (id < 1020).then_some(id)
 }
@@ -309,7 +363,9 @@ pub fn take_group0() -> Option<u32> {
 
 /// Asks all other CPUs to stop.
 pub fn send_stop() {
-    let Some(distributor) = distributor() else { return };
+    let Some(distributor) = distributor() else {
+        return;
+    };
     if cpu_interface().is_some() {
         // All but self; NSATT chooses the group where the GIC has both (IHI 0048, 4.3.15).
         let group1 = u32::from(!owns_group0()) << 15;
@@ -319,10 +375,14 @@ pub fn send_stop() {
         let value = 1_u64 << 40 | u64::from(STOP_INTID) << 24;
         if owns_group0() {
             // SAFETY: sends an interrupt, touches no memory; the barrier makes what was written before visible first.
-            unsafe { asm!("dsb ishst", "msr S3_0_C12_C11_7, {}", "isb", in(reg) value, options(nostack)) };
+            unsafe {
+                asm!("dsb ishst", "msr S3_0_C12_C11_7, {}", "isb", in(reg) value, options(nostack))
+            };
         } else {
             // SAFETY: as above.
-            unsafe { asm!("dsb ishst", "msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack)) };
+            unsafe {
+                asm!("dsb ishst", "msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack))
+            };
         }
     }
 }
@@ -330,7 +390,9 @@ pub fn send_stop() {
 /// Clears, masks and disables everything, on all CPUs that were started: nothing active or pending is left to the next
 /// kernel (E17). In the crash path: no lock, no wait.
 pub fn quiesce() {
-    let Some(distributor) = distributor() else { return };
+    let Some(distributor) = distributor() else {
+        return;
+    };
     let first = u64::from(cpu_interface().is_none());
     for word in first..=lines(distributor) {
         quiesce_word(distributor, 0, word);
@@ -349,8 +411,14 @@ pub fn quiesce() {
         distributor.write(GICD_CTLR, distributor.read(GICD_CTLR) & !0b111);
         // SAFETY: clears this CPU's active priorities (ICC_AP1R0, ICC_AP0R0) and its group enables; no memory effect.
         unsafe {
-            asm!("msr S3_0_C12_C9_0, xzr", "msr S3_0_C12_C8_4, xzr", "msr S3_0_C12_C12_7, xzr",
-                "msr S3_0_C12_C12_6, xzr", "isb", options(nostack));
+            asm!(
+                "msr S3_0_C12_C9_0, xzr",
+                "msr S3_0_C12_C8_4, xzr",
+                "msr S3_0_C12_C12_7, xzr",
+                "msr S3_0_C12_C12_6, xzr",
+                "isb",
+                options(nostack)
+            );
         }
     }
 }
@@ -380,9 +448,8 @@ fn find_redistributor() -> Result<Block, Error> {
     let no_redistributor = Error::NoRedistributor { mpidr };
     let span = REDISTRIBUTOR_SPAN.load(Ordering::Acquire);
     let all = block(&REDISTRIBUTOR, span).ok_or(no_redistributor)?;
-    let found = (0..span / REDISTRIBUTOR_LEN).find(|index| {
-        all.read(index * REDISTRIBUTOR_LEN + GICR_TYPER_HIGH) == affinity
-    });
+    let found = (0..span / REDISTRIBUTOR_LEN)
+        .find(|index| all.read(index * REDISTRIBUTOR_LEN + GICR_TYPER_HIGH) == affinity);
     let index = found.ok_or(no_redistributor)?;
     let slot = crate::percpu::current_slot();
     let own = OWN_REDISTRIBUTOR.get(slot).ok_or(no_redistributor)?;
@@ -404,7 +471,10 @@ static CONFIGURING: spin::Mutex<()> = spin::Mutex::new(());
 
 fn with_v2<T>(body: impl FnOnce(&mut GicV2<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let _guard = CONFIGURING.lock();
-    let (distributor, interface) = (distributor().ok_or(Error::Driver)?, cpu_interface().ok_or(Error::Driver)?);
+    let (distributor, interface) = (
+        distributor().ok_or(Error::Driver)?,
+        cpu_interface().ok_or(Error::Driver)?,
+    );
     // SAFETY: both blocks are mapped as devices; under the lock there is one driver.
     let mut gic = unsafe { GicV2::new(distributor.base() as *mut _, interface.base() as *mut _) };
     body(&mut gic)
@@ -412,8 +482,14 @@ fn with_v2<T>(body: impl FnOnce(&mut GicV2<'_>) -> Result<T, Error>) -> Result<T
 
 fn with_v3<T>(body: impl FnOnce(&mut GicV3<'_>, usize) -> Result<T, Error>) -> Result<T, Error> {
     let _guard = CONFIGURING.lock();
-    let own = block(OWN_REDISTRIBUTOR.get(crate::percpu::current_slot()).ok_or(Error::Driver)?, REDISTRIBUTOR_LEN);
-    let own = core::ptr::NonNull::new(own.ok_or(Error::Driver)?.base() as *mut _).ok_or(Error::Driver)?;
+    let own = block(
+        OWN_REDISTRIBUTOR
+            .get(crate::percpu::current_slot())
+            .ok_or(Error::Driver)?,
+        REDISTRIBUTOR_LEN,
+    );
+    let own =
+        core::ptr::NonNull::new(own.ok_or(Error::Driver)?.base() as *mut _).ok_or(Error::Driver)?;
     let distributor = core::ptr::NonNull::new(distributor().ok_or(Error::Driver)?.base() as *mut _);
     // SAFETY: mapped as a device; under the lock there is one driver.
     let distributor = unsafe { UniqueMmioPointer::new(distributor.ok_or(Error::Driver)?) };

@@ -39,8 +39,12 @@ pub enum HeapError {
 impl fmt::Display for HeapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooManyRanges { start } => write!(f, "heap: the range at {start:#x} is one too many"),
-            Self::TooSmall { start, len } => write!(f, "heap: {len:#x} bytes at {start:#x} are too few"),
+            Self::TooManyRanges { start } => {
+                write!(f, "heap: the range at {start:#x} is one too many")
+            }
+            Self::TooSmall { start, len } => {
+                write!(f, "heap: {len:#x} bytes at {start:#x} are too few")
+            }
         }
     }
 }
@@ -95,8 +99,15 @@ impl KernelHeap {
     /// An empty heap.
     #[must_use]
     pub const fn new() -> Self {
-        let inner = Inner { heap: Heap::empty(), ranges: [const { None }; MAX_RANGES], is_untrue: false };
-        Self { inner: Mutex::new(inner), is_closed: AtomicBool::new(false) }
+        let inner = Inner {
+            heap: Heap::empty(),
+            ranges: [const { None }; MAX_RANGES],
+            is_untrue: false,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     /// Gives a range of RAM, in the linear map, to the heap; its page-state map takes the first pages.
@@ -115,16 +126,37 @@ impl KernelHeap {
         let virtual_address = LINEAR_BASE + start;
         arch::without_irq(|| {
             let mut inner = self.inner.lock();
-            let slot = inner.ranges.iter().position(Option::is_none).ok_or(HeapError::TooManyRanges { start })?;
+            let slot = inner
+                .ranges
+                .iter()
+                .position(Option::is_none)
+                .ok_or(HeapError::TooManyRanges { start })?;
             // SAFETY: the caller of `give_memory` vouches that the range is mapped, unused and never touched otherwise.
-            let bytes = unsafe { core::slice::from_raw_parts_mut(virtual_address as *mut u8, map_bytes as usize) };
+            let bytes = unsafe {
+                core::slice::from_raw_parts_mut(virtual_address as *mut u8, map_bytes as usize)
+            };
             let mut state = PageStateMut::init(bytes, first_pfn, pages).map_err(|_| too_small)?;
-            state.allocated(first_pfn, map_pages).map_err(|_| too_small)?;
-            let location = MapLocation { physical: start, len: map_bytes, virtual_address };
-            inner.ranges[slot] = Some(Range { first_pfn, pages, location, state });
+            state
+                .allocated(first_pfn, map_pages)
+                .map_err(|_| too_small)?;
+            let location = MapLocation {
+                physical: start,
+                len: map_bytes,
+                virtual_address,
+            };
+            inner.ranges[slot] = Some(Range {
+                first_pfn,
+                pages,
+                location,
+                state,
+            });
             let heap_start = (virtual_address + map_pages * PAGE_SIZE) as usize;
             // SAFETY: as above; the map's own pages are left out.
-            unsafe { inner.heap.add_to_heap(heap_start, (virtual_address + pages * PAGE_SIZE) as usize) };
+            unsafe {
+                inner
+                    .heap
+                    .add_to_heap(heap_start, (virtual_address + pages * PAGE_SIZE) as usize)
+            };
             Ok(())
         })
     }
@@ -132,9 +164,15 @@ impl KernelHeap {
     /// The page-state maps; none when they are not true.
     pub fn maps(&self, mut each: impl FnMut(MapLocation)) {
         arch::without_irq(|| {
-            let Some(inner) = self.inner.try_lock() else { return };
+            let Some(inner) = self.inner.try_lock() else {
+                return;
+            };
             if !inner.is_untrue {
-                inner.ranges.iter().flatten().for_each(|range| each(range.location));
+                inner
+                    .ranges
+                    .iter()
+                    .flatten()
+                    .for_each(|range| each(range.location));
             }
         });
     }
@@ -143,7 +181,10 @@ impl KernelHeap {
     pub fn usage(&self) -> Usage {
         arch::without_irq(|| {
             let inner = self.inner.lock();
-            Usage { total: inner.heap.stats_total_bytes(), used: inner.heap.stats_alloc_actual() }
+            Usage {
+                total: inner.heap.stats_total_bytes(),
+                used: inner.heap.stats_alloc_actual(),
+            }
         })
     }
 
@@ -166,7 +207,11 @@ impl Inner {
         let physical = (address as u64).wrapping_sub(LINEAR_BASE);
         let pfn = physical / PAGE_SIZE;
         let pages = bytes.div_ceil(PAGE_SIZE);
-        let range = self.ranges.iter_mut().flatten().find(|range| pfn.wrapping_sub(range.first_pfn) < range.pages);
+        let range = self
+            .ranges
+            .iter_mut()
+            .flatten()
+            .find(|range| pfn.wrapping_sub(range.first_pfn) < range.pages);
         let result = match range {
             Some(range) if is_allocated => range.state.allocated(pfn, pages).is_ok(),
             Some(range) => range.state.freed(pfn, pages).is_ok(),
@@ -196,7 +241,9 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        let Some(block) = NonNull::new(pointer) else { return };
+        let Some(block) = NonNull::new(pointer) else {
+            return;
+        };
         if self.is_closed.load(Ordering::Acquire) {
             return;
         }

@@ -31,4 +31,7 @@ pub const CRASH_STACK: usize = 0x7000;
 /// What a CPU's stacks take besides the thread stack, whose size the linker script sets.
 pub const STACK_OVERHEAD: usize = 3 * GUARD + EXCEPTION_STACK + CRASH_STACK;
 
-const _: () = assert!(STACK_OVERHEAD == 0xf000, "STACK_UNIT in linker/*.ld adds the same number");
+const _: () = assert!(
+    STACK_OVERHEAD == 0xf000,
+    "STACK_UNIT in linker/*.ld adds the same number"
+);

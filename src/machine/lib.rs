@@ -22,6 +22,8 @@ pub mod exceptions;
 pub mod gic;
 #[cfg(target_os = "none")]
 pub mod heap;
+#[cfg(target_os = "none")]
+pub mod image;
 pub mod layout;
 #[cfg(target_os = "none")]
 mod mmio;

@@ -17,14 +17,16 @@ impl Block {
 
     /// The register at `offset`; `None` outside the block.
     fn at(&self, offset: u64) -> Option<*mut u32> {
-        let is_inside = offset.is_multiple_of(4) && offset.checked_add(4).is_some_and(|end| end <= self.len);
+        let is_inside =
+            offset.is_multiple_of(4) && offset.checked_add(4).is_some_and(|end| end <= self.len);
         is_inside.then_some((self.base + offset) as *mut u32)
     }
 
     /// Reads a register; 0 outside the block.
     pub(crate) fn read(&self, offset: u64) -> u32 {
         // SAFETY: inside the block, which `new`'s caller vouched for.
-        self.at(offset).map_or(0, |register| unsafe { register.read_volatile() })
+        self.at(offset)
+            .map_or(0, |register| unsafe { register.read_volatile() })
     }
 
     /// Writes a register; nothing outside the block.

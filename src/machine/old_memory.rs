@@ -35,7 +35,12 @@ impl OldMemory {
     /// The page tables are used up.
     pub fn new(mut space: AddressSpace, readable: Readable) -> Result<Self, MapError> {
         let window = space.prepare_page_window(WINDOW)?;
-        Ok(Self { space, window, readable, block: NO_BLOCK })
+        Ok(Self {
+            space,
+            window,
+            readable,
+            block: NO_BLOCK,
+        })
     }
 
     /// Shows the block that holds `address` and returns where `address` is then.
@@ -45,7 +50,10 @@ impl OldMemory {
             let readable = &self.readable;
             self.space.fill_page_window(self.window, |number| {
                 let page = block + number as u64 * PAGE_SIZE;
-                let range = PhysRange { start: page, end: page + PAGE_SIZE };
+                let range = PhysRange {
+                    start: page,
+                    end: page + PAGE_SIZE,
+                };
                 readable.contains_range(&range).then_some(page)
             });
             self.block = block;
@@ -54,12 +62,22 @@ impl OldMemory {
     }
 
     fn check(&self, pa: u64, len: u64) -> Result<(), ReadFault> {
-        let not_ram = ReadFault { address: pa, cause: FaultCause::NotRam };
+        let not_ram = ReadFault {
+            address: pa,
+            cause: FaultCause::NotRam,
+        };
         let end = pa.checked_add(len).ok_or(not_ram)?;
         // Whole pages are mapped: one that RAM covers in part only is not.
         let first = pa & !(PAGE_SIZE - 1);
         let last = end.checked_next_multiple_of(PAGE_SIZE).ok_or(not_ram)?;
-        if self.readable.contains_range(&PhysRange { start: first, end: last }) { Ok(()) } else { Err(not_ram) }
+        if self.readable.contains_range(&PhysRange {
+            start: first,
+            end: last,
+        }) {
+            Ok(())
+        } else {
+            Err(not_ram)
+        }
     }
 }
 
@@ -73,12 +91,18 @@ impl PhysMemory for OldMemory {
         let mut done = 0;
         while done < buf.len() {
             let address = pa + done as u64;
-            let aborted = ReadFault { address, cause: FaultCause::SyncExternalAbort };
+            let aborted = ReadFault {
+                address,
+                cause: FaultCause::SyncExternalAbort,
+            };
             let from = self.show(address);
             let to_block_end = (BLOCK_SIZE - address % BLOCK_SIZE) as usize;
             let rest = buf.len() - done;
             let destination = &mut buf[done..];
-            if address.is_multiple_of(16) && rest >= 16 && destination.as_ptr().addr().is_multiple_of(8) {
+            if address.is_multiple_of(16)
+                && rest >= 16
+                && destination.as_ptr().addr().is_multiple_of(8)
+            {
                 let part = rest.min(to_block_end) & !15;
                 copy_guarded(&mut destination[..part], from).map_err(|_| aborted)?;
                 done += part;
@@ -97,7 +121,9 @@ impl PhysMemory for OldMemory {
     fn is_zero_page(&mut self, pa: u64) -> Result<bool, ReadFault> {
         self.check(pa, PAGE_SIZE)?;
         let from = self.show(pa);
-        is_zero_guarded(from, PAGE_SIZE as usize)
-            .map_err(|_| ReadFault { address: pa, cause: FaultCause::SyncExternalAbort })
+        is_zero_guarded(from, PAGE_SIZE as usize).map_err(|_| ReadFault {
+            address: pa,
+            cause: FaultCause::SyncExternalAbort,
+        })
     }
 }

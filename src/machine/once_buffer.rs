@@ -17,7 +17,10 @@ unsafe impl<T: Send> Sync for OnceBuffer<T> {}
 impl<T> OnceBuffer<T> {
     /// A buffer with this first content.
     pub const fn new(value: T) -> Self {
-        Self { is_taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self {
+            is_taken: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// The buffer, the first time; `None` after.

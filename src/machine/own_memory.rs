@@ -5,7 +5,6 @@ use vmcore::{FaultCause, PhysMemory, ReadFault};
 
 use crate::exceptions::copy_guarded;
 use crate::layout::{LINEAR_BASE, PHYSICAL_LIMIT};
-use crate::mmu::image_bounds;
 
 /// [`PhysMemory`] of the running kernel, for what it prints when no capture kernel can.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,18 +12,28 @@ pub struct OwnMemory;
 
 impl PhysMemory for OwnMemory {
     fn read(&mut self, pa: u64, buf: &mut [u8]) -> Result<(), ReadFault> {
-        let image = crate::ram::image_range();
+        let image = crate::image::range();
         let mut bounce = [0_u64; 8];
         let mut done = 0_usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = pa.checked_add(done as u64).filter(|at| *at < PHYSICAL_LIMIT);
-            let at = at.ok_or(ReadFault { address: pa, cause: FaultCause::NotRam })?;
+            let at = pa
+                .checked_add(done as u64)
+                .filter(|at| *at < PHYSICAL_LIMIT);
+            let at = at.ok_or(ReadFault {
+                address: pa,
+                cause: FaultCause::NotRam,
+            })?;
             let line = at & !63;
-            let virtual_address =
-                if image.contains(line) { image_bounds().begin + (line - image.start) } else { LINEAR_BASE + line };
+            let virtual_address = if image.contains(line) {
+                crate::image::bounds().begin + (line - image.start)
+            } else {
+                LINEAR_BASE + line
+            };
             let bytes = as_bytes(&mut bounce);
-            copy_guarded(bytes, virtual_address)
-                .map_err(|_| ReadFault { address: at, cause: FaultCause::SyncExternalAbort })?;
+            copy_guarded(bytes, virtual_address).map_err(|_| ReadFault {
+                address: at,
+                cause: FaultCause::SyncExternalAbort,
+            })?;
             let from = (at - line) as usize;
             let part = rest.len().min(bytes.len() - from);
             rest[..part].copy_from_slice(&bytes[from..from + part]);

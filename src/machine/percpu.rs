@@ -47,7 +47,10 @@ struct PerCpuSlot {
 
 impl PerCpuSlot {
     const fn new() -> Self {
-        Self { crash_stack_top: AtomicU64::new(0), slot: AtomicU64::new(0) }
+        Self {
+            crash_stack_top: AtomicU64::new(0),
+            slot: AtomicU64::new(0),
+        }
     }
 }
 
@@ -91,7 +94,10 @@ pub(crate) fn install(slot: usize) {
 /// This CPU's data. Slot 0's when a corrupted TPIDR_EL1 names none of ours.
 pub fn current() -> PerCpu {
     let address = crate::arch::read_tpidr_el1();
-    let entry = SLOTS.iter().find(|entry| core::ptr::from_ref(*entry).addr() as u64 == address).unwrap_or(&SLOTS[0]);
+    let entry = SLOTS
+        .iter()
+        .find(|entry| core::ptr::from_ref(*entry).addr() as u64 == address)
+        .unwrap_or(&SLOTS[0]);
     PerCpu {
         crash_stack_top: entry.crash_stack_top.load(Ordering::Relaxed),
         slot: entry.slot.load(Ordering::Relaxed) as usize,

@@ -51,7 +51,8 @@ pub fn divisors(clock_hz: u32, baud: u32) -> Option<(u32, u32)> {
     // 64 * clock / (16 * baud), rounded.
     let scaled = (u64::from(clock_hz) * 8 / u64::from(baud).max(1)).div_ceil(2);
     let (integer, fraction) = ((scaled >> 6) as u32, (scaled & 63) as u32);
-    let is_possible = baud != 0 && (1..=0xffff).contains(&integer) && !(integer == 0xffff && fraction != 0);
+    let is_possible =
+        baud != 0 && (1..=0xffff).contains(&integer) && !(integer == 0xffff && fraction != 0);
     is_possible.then_some((integer, fraction))
 }
 
@@ -88,16 +89,22 @@ impl<'a> Pl011<'a> {
             self.registers.fractional_divisor.set(fraction);
         }
         // Writing the line control latches the divisors (section 3.3.7).
-        self.registers.line_control.write(LineControl::WORD::EIGHT + LineControl::FIFO::SET);
-        self.registers.interrupt_clear.write(Interrupts::ALL.val(0x7ff));
-        self.registers.control.write(Control::ENABLE::SET + Control::TRANSMIT::SET + Control::RECEIVE::SET);
+        self.registers
+            .line_control
+            .write(LineControl::WORD::EIGHT + LineControl::FIFO::SET);
+        self.registers
+            .interrupt_clear
+            .write(Interrupts::ALL.val(0x7ff));
+        self.registers
+            .control
+            .write(Control::ENABLE::SET + Control::TRANSMIT::SET + Control::RECEIVE::SET);
     }
 
     /// Interrupts on received bytes and BREAK.
     pub fn enable_receive_interrupt(&self) {
-        self.registers
-            .interrupt_mask
-            .write(Interrupts::RECEIVE::SET + Interrupts::RECEIVE_TIMEOUT::SET + Interrupts::BREAK::SET);
+        self.registers.interrupt_mask.write(
+            Interrupts::RECEIVE::SET + Interrupts::RECEIVE_TIMEOUT::SET + Interrupts::BREAK::SET,
+        );
     }
 
     /// Clears what raised the interrupt.
@@ -127,7 +134,11 @@ impl<'a> Pl011<'a> {
             return None;
         }
         let data = self.registers.data.extract();
-        Some(if data.is_set(Data::BREAK) { Received::Break } else { Received::Byte(data.read(Data::DATA) as u8) })
+        Some(if data.is_set(Data::BREAK) {
+            Received::Break
+        } else {
+            Received::Byte(data.read(Data::DATA) as u8)
+        })
     }
 }
 
@@ -169,7 +180,15 @@ mod tests {
     fn configure_sets_divisors_line_and_control() {
         let block = fake();
         driver(&block).configure(Some((1, 5)));
-        assert_eq!((block[0x24 / 4], block[0x28 / 4], block[0x2c / 4], block[0x30 / 4]), (1, 5, 0x70, 0x301));
+        assert_eq!(
+            (
+                block[0x24 / 4],
+                block[0x28 / 4],
+                block[0x2c / 4],
+                block[0x30 / 4]
+            ),
+            (1, 5, 0x70, 0x301)
+        );
     }
 
     #[test]

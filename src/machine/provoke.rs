@@ -74,7 +74,10 @@ pub fn exhaust_stack() -> u64 {
 }
 
 #[inline(never)]
-#[expect(unconditional_recursion, reason = "ends at the guard page, which is the point")]
+#[expect(
+    unconditional_recursion,
+    reason = "ends at the guard page, which is the point"
+)]
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 32]);
     recurse(depth + 1) + black_box(frame[(depth % 32) as usize])

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PSCI (Arm DEN 0022): starting and stopping CPUs, reset, power off, through crate `smccc`.
 
-use core::sync::atomic::{AtomicU8, Ordering};
 use boot_config::dtb::Conduit;
+use core::sync::atomic::{AtomicU8, Ordering};
 use smccc::psci;
 use smccc::{Hvc, Smc};
 

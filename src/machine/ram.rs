@@ -6,14 +6,7 @@ use boot_config::memory_map::MemoryMap;
 
 use crate::heap::FreeMemory;
 use crate::layout::{LINEAR_BASE, PAGE_SIZE, PHYSICAL_LIMIT};
-use crate::mmu::{Access, AddressSpace, MapError, image_bounds, image_physical};
-
-/// Physical range of the running image, its stacks included.
-pub fn image_range() -> PhysRange {
-    let bounds = image_bounds();
-    let start = image_physical(bounds.begin);
-    PhysRange { start, end: start + (bounds.end - bounds.begin) }
-}
+use crate::mmu::{Access, AddressSpace, MapError};
 
 /// The linear map of the machine's RAM, made once.
 #[derive(Debug)]
@@ -27,50 +20,80 @@ impl LinearMap {
     ///
     /// # Errors
     /// The page tables are used up.
-    pub fn make(space: &mut AddressSpace, map: &MemoryMap, keep_out: Option<PhysRange>) -> Result<Self, MapError> {
-        let image = image_range();
+    pub fn make(
+        space: &mut AddressSpace,
+        map: &MemoryMap,
+        keep_out: Option<PhysRange>,
+    ) -> Result<Self, MapError> {
+        let image = crate::image::range();
         let mut mapped = *map.mappable();
         let holes = [Some(image), keep_out];
         for hole in holes.into_iter().flatten() {
-            mapped.subtract(hole).map_err(|_| MapError::OutOfTables { pool: 0 })?;
+            mapped
+                .subtract(hole)
+                .map_err(|_| MapError::OutOfTables { pool: 0 })?;
         }
         for range in mapped.iter() {
-            let Ok(Some(range)) = range.align_inward(PAGE_SIZE) else { continue };
+            let Ok(Some(range)) = range.align_inward(PAGE_SIZE) else {
+                continue;
+            };
             let end = range.end.min(PHYSICAL_LIMIT);
             if range.start < end {
-                space.map(LINEAR_BASE + range.start, range.start, end - range.start, Access::ReadWrite)?;
+                space.map(
+                    LINEAR_BASE + range.start,
+                    range.start,
+                    end - range.start,
+                    Access::ReadWrite,
+                )?;
             }
         }
         Ok(Self { _made: () })
     }
 
     /// The free RAM of `map`, minus the image and `keep_out`: each range once, for the heap.
-    pub fn free_memory(self, map: &MemoryMap, keep_out: Option<PhysRange>, mut each: impl FnMut(FreeMemory)) {
+    pub fn free_memory(
+        self,
+        map: &MemoryMap,
+        keep_out: Option<PhysRange>,
+        mut each: impl FnMut(FreeMemory),
+    ) {
         let mut free = *map.free();
-        for hole in [Some(image_range()), keep_out].into_iter().flatten() {
+        for hole in [Some(crate::image::range()), keep_out]
+            .into_iter()
+            .flatten()
+        {
             if free.subtract(hole).is_err() {
                 return;
             }
         }
         for range in free.iter() {
-            let Ok(Some(range)) = range.align_inward(PAGE_SIZE) else { continue };
+            let Ok(Some(range)) = range.align_inward(PAGE_SIZE) else {
+                continue;
+            };
             let end = range.end.min(PHYSICAL_LIMIT);
             if range.start < end {
-                each(FreeMemory { start: range.start, len: end - range.start });
+                each(FreeMemory {
+                    start: range.start,
+                    len: end - range.start,
+                });
             }
         }
     }
 }
 
-
 /// Bytes of RAM that nothing else owns, for reading: an initrd that the boot loader placed and the memory map reserves.
 ///
 /// `None` unless the range lies in RAM, in no free memory (which the heap owns), and outside the image.
 pub fn reserved_bytes(map: &MemoryMap, range: PhysRange) -> Option<&'static [u8]> {
-    let is_owned = map.free().overlaps(&range) || image_range().overlaps(&range);
+    let is_owned = map.free().overlaps(&range) || crate::image::range().overlaps(&range);
     if range.is_empty() || is_owned || !map.mappable().contains_range(&range) {
         return None;
     }
     // SAFETY: in the linear map (`mappable`), and no one writes there: the heap has only free memory.
-    Some(unsafe { core::slice::from_raw_parts((LINEAR_BASE + range.start) as *const u8, range.len() as usize) })
+    Some(unsafe {
+        core::slice::from_raw_parts(
+            (LINEAR_BASE + range.start) as *const u8,
+            range.len() as usize,
+        )
+    })
 }

@@ -10,13 +10,16 @@
 //! the kernel's reach afterwards: not mapped at EL1, and not mapped at stage 2 when there is a stub.
 
 use core::arch::asm;
-use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::mem::size_of;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::heap::FreeMemory;
-use crate::layout::{BLOCK_SIZE, MAX_CPUS, PAGE_SIZE};
-use crate::mmu::{Access, AddressSpace, MapError, Table, Tables, image_physical, map_range};
+use crate::layout::{BLOCK_SIZE, PAGE_SIZE};
+use crate::mmu::{Access, AddressSpace, MapError, Table, Tables, map_range};
 use crate::{arch, gic};
+
+pub mod stub;
+use stub::StubConfig;
 
 /// Bytes at the end of the region that belong to the crash path.
 pub const SUPERVISOR_LEN: u64 = 0x1_0000;
@@ -32,79 +35,11 @@ const ARMED: u64 = STUB + STATE_CONFIG + 0x800;
 /// Distance from the stub's code to the state of each CPU.
 pub(crate) const STUB_STATE: u64 = 0x2000;
 
-/// First number of the stub's hypervisor calls (vendor-specific, SMC64 form).
-pub(crate) const STUB_OPEN: u32 = 0xc600_a1f0;
-/// Leaves for the capture kernel.
-pub(crate) const STUB_JUMP: u32 = STUB_OPEN + 2;
-const STUB_LAST_FAULT: u32 = STUB_OPEN + 3;
-const STUB_GROUP0: u32 = STUB_OPEN + 4;
-/// Understood by the early EL2 vectors only.
-pub(crate) const STUB_INSTALL: u32 = STUB_OPEN + 0xf;
-
-/// HCR_EL2 under the stub: AArch64 at EL1, SMC traps, FIQ taken at EL2, stage 2 on.
-pub(crate) const HCR_EL2_STUB: u64 = 1 << 31 | 1 << 19 | 1 << 3 | 1;
-
 /// A run of pages of the supervisor area.
 #[derive(Clone, Copy)]
 struct Pages {
     first: u64,
     count: u64,
-}
-
-/// What the stub reads at `STATE_CONFIG`.
-#[repr(C)]
-pub(crate) struct StubConfig {
-    pub(crate) last_hpfar: u64,
-    pub(crate) last_far: u64,
-    pub(crate) faults: u64,
-    pub(crate) vttbr: u64,
-    pub(crate) vtcr: u64,
-    /// Physical GICv2 CPU interface, 0 for system registers.
-    pub(crate) gicc: u64,
-    pub(crate) stop_intid: u64,
-    /// Physical address of the stop frames.
-    pub(crate) stop_frames: u64,
-}
-
-/// Registers that a stopped CPU leaves, written by the stub or by the FIQ handler.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
-pub struct StopFrame {
-    /// x0 to x30.
-    pub x: [u64; 31],
-    /// Stack pointer in use.
-    pub sp: u64,
-    /// Interrupted instruction.
-    pub pc: u64,
-    /// PSTATE.
-    pub pstate: u64,
-    /// 0 until the CPU has saved; then how it was stopped.
-    pub status: u64,
-}
-
-/// [`StopFrame::status`] of a CPU that the stub stopped.
-pub const STOPPED_AT_EL2: u64 = 2;
-pub(crate) const STOP_FRAME_SIZE: usize = size_of::<StopFrame>();
-const _: () = assert!(STOP_FRAME_SIZE == 320 && offset_of!(StopFrame, pc) == 256);
-
-/// Stop frames of all CPUs. Written uncached by the stub; nothing else of the kernel touches these lines.
-#[repr(C, align(4096))]
-struct StopFrames([core::cell::UnsafeCell<StopFrame>; MAX_CPUS]);
-
-// SAFETY: each frame is written by one CPU (its own) before it publishes `status`, and read by the winner of the crash after.
-unsafe impl Sync for StopFrames {}
-
-static STOP_FRAMES: StopFrames =
-    StopFrames([const { core::cell::UnsafeCell::new(StopFrame { x: [0; 31], sp: 0, pc: 0, pstate: 0, status: 0 }) };
-        MAX_CPUS]);
-
-/// What CPU `slot` has saved: `None` until it has.
-pub fn stop_frame(slot: usize) -> Option<StopFrame> {
-    let frame = STOP_FRAMES.0.get(slot)?.get();
-    arch::clean_invalidate(frame.addr() as u64, STOP_FRAME_SIZE as u64);
-    // SAFETY: the frame is plain data; a torn read is excluded by `status`, which its CPU writes last.
-    let frame = unsafe { frame.read_volatile() };
-    (frame.status != 0).then_some(frame)
 }
 
 /// Why the region could not be set up or used.
@@ -131,10 +66,16 @@ pub enum RegionError {
 impl core::fmt::Display for RegionError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Shape { start, end } => write!(f, "crash region {start:#x}..{end:#x} is not made of 2 MiB blocks"),
+            Self::Shape { start, end } => write!(
+                f,
+                "crash region {start:#x}..{end:#x} is not made of 2 MiB blocks"
+            ),
             Self::Map(error) => write!(f, "crash region: {error}"),
             Self::Segment { start, len } => {
-                write!(f, "segment at {start:#x} of {len:#x} bytes does not fit the crash region")
+                write!(
+                    f,
+                    "segment at {start:#x} of {len:#x} bytes does not fit the crash region"
+                )
             }
         }
     }
@@ -216,13 +157,7 @@ pub struct CrashRegion {
     has_stub: bool,
 }
 
-static STUB_INSTALLED: AtomicBool = AtomicBool::new(false);
 static ACTIVE_BASE: AtomicU64 = AtomicU64::new(0);
-
-/// Whether the EL2 stub runs under this kernel.
-pub fn has_stub() -> bool {
-    STUB_INSTALLED.load(Ordering::Acquire)
-}
 
 impl CrashRegion {
     /// Builds the supervisor area of `start..end` and, when the kernel was entered at EL2, installs the stub and stage 2.
@@ -243,7 +178,11 @@ impl CrashRegion {
         }
         // Stage 2 covers 512 GiB.
         let has_stub = was_entered_at_el2 && end <= 1 << 39;
-        let region = Self { start, end, has_stub };
+        let region = Self {
+            start,
+            end,
+            has_stub,
+        };
         let supervisor = region.supervisor();
         let window = space.open_window(1, supervisor, SUPERVISOR_LEN, Access::ReadWrite)?;
         let result = region.fill_supervisor(window);
@@ -252,7 +191,7 @@ impl CrashRegion {
         arch::invalidate_instructions();
         result?;
         if has_stub {
-            region.install_stub();
+            stub::install(region.supervisor() + STUB, region.page(STAGE_TWO.first));
         }
         ACTIVE_BASE.store(start, Ordering::Release);
         Ok(region)
@@ -263,43 +202,67 @@ impl CrashRegion {
     ///
     /// # Errors
     /// `len` is no smaller multiple of 2 MiB, or a mapping failed.
-    pub fn shrink(&mut self, space: &mut AddressSpace, len: u64) -> Result<FreeMemory, RegionError> {
+    pub fn shrink(
+        &mut self,
+        space: &mut AddressSpace,
+        len: u64,
+    ) -> Result<FreeMemory, RegionError> {
         let (old_start, end) = (self.start, self.end);
-        let start = end.checked_sub(len).filter(|start| len.is_multiple_of(BLOCK_SIZE) && *start > old_start && len != 0);
-        let start = start.ok_or(RegionError::Shape { start: end.saturating_sub(len), end })?;
+        let start = end
+            .checked_sub(len)
+            .filter(|start| len.is_multiple_of(BLOCK_SIZE) && *start > old_start && len != 0);
+        let start = start.ok_or(RegionError::Shape {
+            start: end.saturating_sub(len),
+            end,
+        })?;
         self.start = start;
-        set_stage_two(false);
-        let result = space.open_window(1, self.supervisor(), SUPERVISOR_LEN, Access::ReadWrite).and_then(|window| {
-            let tables = [(IDENTITY, true), (STAGE_TWO, self.has_stub)];
-            for (pages, _) in tables.into_iter().filter(|(_, is_used)| *is_used) {
-                // SAFETY: the window maps these pages read-write, and no walk goes through them: stage 2 is off on this
-                // CPU, the identity map unused. Other CPUs gain mappings only; entries that are invalid for a moment
-                // fault like the region itself.
-                unsafe {
-                    core::ptr::write_bytes(
-                        (window + pages.first * PAGE_SIZE) as *mut u8,
-                        0,
-                        (pages.count * PAGE_SIZE) as usize,
-                    );
+        stub::set_stage_two(false);
+        let result = space
+            .open_window(1, self.supervisor(), SUPERVISOR_LEN, Access::ReadWrite)
+            .and_then(|window| {
+                let tables = [(IDENTITY, true), (STAGE_TWO, self.has_stub)];
+                for (pages, _) in tables.into_iter().filter(|(_, is_used)| *is_used) {
+                    // SAFETY: the window maps these pages read-write, and no walk goes through them: stage 2 is off on this
+                    // CPU, the identity map unused. Other CPUs gain mappings only; entries that are invalid for a moment
+                    // fault like the region itself.
+                    unsafe {
+                        core::ptr::write_bytes(
+                            (window + pages.first * PAGE_SIZE) as *mut u8,
+                            0,
+                            (pages.count * PAGE_SIZE) as usize,
+                        );
+                    }
                 }
-            }
-            let built = self.build_identity(window).and_then(|()| match self.has_stub {
-                true => self.build_stage_two(window),
-                false => Ok(()),
+                let built = self
+                    .build_identity(window)
+                    .and_then(|()| match self.has_stub {
+                        true => self.build_stage_two(window),
+                        false => Ok(()),
+                    });
+                arch::clean_invalidate(window, SUPERVISOR_LEN);
+                space.unmap(window, SUPERVISOR_LEN);
+                built.map_err(|error| match error {
+                    RegionError::Map(error) => error,
+                    _ => MapError::Misaligned {
+                        virtual_address: start,
+                        len,
+                    },
+                })
             });
-            arch::clean_invalidate(window, SUPERVISOR_LEN);
-            space.unmap(window, SUPERVISOR_LEN);
-            built.map_err(|error| match error {
-                RegionError::Map(error) => error,
-                _ => MapError::Misaligned { virtual_address: start, len },
-            })
-        });
-        set_stage_two(true);
+        stub::set_stage_two(true);
         result?;
         ACTIVE_BASE.store(start, Ordering::Release);
         let freed = start - old_start;
-        space.map(crate::layout::LINEAR_BASE + old_start, old_start, freed, Access::ReadWrite)?;
-        Ok(FreeMemory { start: old_start, len: freed })
+        space.map(
+            crate::layout::LINEAR_BASE + old_start,
+            old_start,
+            freed,
+            Access::ReadWrite,
+        )?;
+        Ok(FreeMemory {
+            start: old_start,
+            len: freed,
+        })
     }
 
     /// First byte of the supervisor area.
@@ -325,18 +288,30 @@ impl CrashRegion {
             static trampoline_end: u8;
         }
         // SAFETY: the window maps SUPERVISOR_LEN bytes read-write and nothing refers to them.
-        let area = unsafe { core::slice::from_raw_parts_mut(window as *mut u8, SUPERVISOR_LEN as usize) };
+        let area =
+            unsafe { core::slice::from_raw_parts_mut(window as *mut u8, SUPERVISOR_LEN as usize) };
         area.fill(0);
         let mut place = |at: u64, begin: u64, end: u64| -> Result<(), RegionError> {
             let len = end.saturating_sub(begin);
             // SAFETY: both symbols bound assembled code of this image's text, which is mapped readable.
             let code = unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) };
-            let room = area.get_mut(at as usize..(at + len) as usize).filter(|_| len <= PAGE_SIZE);
-            room.ok_or(RegionError::Segment { start: at, len })?.copy_from_slice(code);
+            let room = area
+                .get_mut(at as usize..(at + len) as usize)
+                .filter(|_| len <= PAGE_SIZE);
+            room.ok_or(RegionError::Segment { start: at, len })?
+                .copy_from_slice(code);
             Ok(())
         };
-        place(TRAMPOLINE, (&raw const trampoline_begin).addr() as u64, (&raw const trampoline_end).addr() as u64)?;
-        place(STUB, (&raw const stub_begin).addr() as u64, (&raw const stub_end).addr() as u64)?;
+        place(
+            TRAMPOLINE,
+            (&raw const trampoline_begin).addr() as u64,
+            (&raw const trampoline_end).addr() as u64,
+        )?;
+        place(
+            STUB,
+            (&raw const stub_begin).addr() as u64,
+            (&raw const stub_end).addr() as u64,
+        )?;
 
         self.build_identity(window)?;
         if self.has_stub {
@@ -347,10 +322,10 @@ impl CrashRegion {
             last_far: 0,
             faults: 0,
             vttbr: self.page(STAGE_TWO.first),
-            vtcr: stage_two_control(),
+            vtcr: stub::stage_two_control(),
             gicc: gic::cpu_interface_physical(),
             stop_intid: u64::from(gic::STOP_INTID),
-            stop_frames: image_physical(STOP_FRAMES.0.as_ptr().addr() as u64),
+            stop_frames: stub::stop_frames_physical(),
         };
         let at = (window + STUB + STATE_CONFIG) as *mut StubConfig;
         // SAFETY: inside the window, 8-byte aligned, nothing refers to it.
@@ -377,7 +352,15 @@ impl CrashRegion {
         let root = tables.allocate()?;
         let trampoline = self.supervisor() + TRAMPOLINE;
         let mut map = |start: u64, end: u64, access: Access| {
-            map_range(&mut tables, root, 0, start, start, end - start, access_bits(access))
+            map_range(
+                &mut tables,
+                root,
+                0,
+                start,
+                start,
+                end - start,
+                access.attributes(),
+            )
         };
         map(self.start, trampoline, Access::ReadWrite)?;
         map(trampoline, trampoline + PAGE_SIZE, Access::Execute)?;
@@ -392,21 +375,16 @@ impl CrashRegion {
         let mut tables = self.tables(window, STAGE_TWO);
         let root = tables.allocate()?;
         map_range(&mut tables, root, 1, 0, 0, self.start, ATTRIBUTES)?;
-        map_range(&mut tables, root, 1, self.end, self.end, (1 << 39) - self.end, ATTRIBUTES)?;
+        map_range(
+            &mut tables,
+            root,
+            1,
+            self.end,
+            self.end,
+            (1 << 39) - self.end,
+            ATTRIBUTES,
+        )?;
         Ok(())
-    }
-
-    fn install_stub(&self) {
-        let stub = self.supervisor() + STUB;
-        let stack = stub + STUB_STATE + 0x100;
-        let mut result = u64::from(STUB_INSTALL);
-        // SAFETY: the early vectors at EL2 know this call. The stub lies in the region, cleaned to PoC, its state behind
-        // it; the tables map everything but the region, which EL1 does not use.
-        unsafe {
-            asm!("hvc #0", inout("x0") result, inout("x1") stub => _, inout("x2") self.page(STAGE_TWO.first) => _,
-                inout("x3") stack => _, inout("x4") stage_two_control() => _, out("x9") _, options(nostack));
-        }
-        STUB_INSTALLED.store(result == 0, Ordering::Release);
     }
 
     /// Opens the region for loading: `fill` sees it as bytes, without the supervisor area. Closed again after, and cleaned
@@ -420,11 +398,12 @@ impl CrashRegion {
         fill: impl FnOnce(&mut [u8]) -> Result<T, E>,
     ) -> Result<T, E> {
         let len = self.supervisor() - self.start;
-        set_stage_two(false);
+        stub::set_stage_two(false);
         let result = match space.open_window(1, self.start, len, Access::ReadWrite) {
             Ok(window) => {
                 // SAFETY: mapped read-write just now, for this call only.
-                let bytes = unsafe { core::slice::from_raw_parts_mut(window as *mut u8, len as usize) };
+                let bytes =
+                    unsafe { core::slice::from_raw_parts_mut(window as *mut u8, len as usize) };
                 let result = fill(bytes);
                 arch::clean_invalidate(window, len);
                 space.unmap(window, len);
@@ -432,7 +411,7 @@ impl CrashRegion {
             }
             Err(error) => Err(E::from(RegionError::Map(error))),
         };
-        set_stage_two(true);
+        stub::set_stage_two(true);
         result
     }
 
@@ -451,7 +430,16 @@ impl CrashRegion {
         for segment in segments {
             self.check(segment)?;
         }
-        self.write_armed(space, Armed { magic: ARMED_MAGIC, entry, dtb, segments, digest })
+        self.write_armed(
+            space,
+            Armed {
+                magic: ARMED_MAGIC,
+                entry,
+                dtb,
+                segments,
+                digest,
+            },
+        )
     }
 
     /// Forgets what was armed.
@@ -459,27 +447,37 @@ impl CrashRegion {
     /// # Errors
     /// A mapping that failed.
     pub fn disarm(&self, space: &mut AddressSpace) -> Result<(), RegionError> {
-        let nothing = Armed { magic: 0, entry: 0, dtb: 0, segments: [Segment::default(); MAX_SEGMENTS], digest: [0; 32] };
+        let nothing = Armed {
+            magic: 0,
+            entry: 0,
+            dtb: 0,
+            segments: [Segment::default(); MAX_SEGMENTS],
+            digest: [0; 32],
+        };
         self.write_armed(space, nothing)
     }
 
     fn write_armed(&self, space: &mut AddressSpace, armed: Armed) -> Result<(), RegionError> {
-        set_stage_two(false);
+        stub::set_stage_two(false);
         let page = self.supervisor() + (ARMED & !(PAGE_SIZE - 1));
-        let result = space.open_window(1, page, PAGE_SIZE, Access::ReadWrite).map(|window| {
-            let at = window + ARMED % PAGE_SIZE;
-            // SAFETY: mapped read-write just now; the struct ends within the page.
-            unsafe { (at as *mut Armed).write(armed) };
-            arch::clean_invalidate(at, size_of::<Armed>() as u64);
-            space.unmap(window, PAGE_SIZE);
-        });
-        set_stage_two(true);
+        let result = space
+            .open_window(1, page, PAGE_SIZE, Access::ReadWrite)
+            .map(|window| {
+                let at = window + ARMED % PAGE_SIZE;
+                // SAFETY: mapped read-write just now; the struct ends within the page.
+                unsafe { (at as *mut Armed).write(armed) };
+                arch::clean_invalidate(at, size_of::<Armed>() as u64);
+                space.unmap(window, PAGE_SIZE);
+            });
+        stub::set_stage_two(true);
         result.map_err(RegionError::Map)
     }
 
     fn check(&self, segment: Segment) -> Result<(), RegionError> {
         let Segment { start, len } = segment;
-        let end = start.checked_add(len).ok_or(RegionError::Segment { start, len })?;
+        let end = start
+            .checked_add(len)
+            .ok_or(RegionError::Segment { start, len })?;
         if len == 0 || (start >= self.start && end <= self.supervisor()) {
             Ok(())
         } else {
@@ -491,7 +489,7 @@ impl CrashRegion {
     pub fn with_open_for_test<T>(&self, check: impl FnOnce(Option<OpenRegion>) -> T) -> T {
         let result = check(self.open_for_crash());
         crate::mmu::empty_ttbr0();
-        set_stage_two(true);
+        stub::set_stage_two(true);
         result
     }
 
@@ -499,14 +497,21 @@ impl CrashRegion {
     ///
     /// Only the winner of a crash calls this. Nothing of it needs memory that the kernel may have spoilt but this struct.
     pub fn open_for_crash(&self) -> Option<OpenRegion> {
-        set_stage_two(false);
+        stub::set_stage_two(false);
         // SAFETY: the identity tables were built in the region by `prepare`.
         unsafe { arch::write_ttbr0(self.page(IDENTITY.first)) };
         let at = (self.supervisor() + ARMED) as *const Armed;
         // SAFETY: mapped by the identity map; plain data, checked below.
         let armed = unsafe { at.read_volatile() };
-        let is_valid = armed.magic == ARMED_MAGIC && armed.segments.iter().all(|segment| self.check(*segment).is_ok());
-        is_valid.then_some(OpenRegion { region: *self, armed })
+        let is_valid = armed.magic == ARMED_MAGIC
+            && armed
+                .segments
+                .iter()
+                .all(|segment| self.check(*segment).is_ok());
+        is_valid.then_some(OpenRegion {
+            region: *self,
+            armed,
+        })
     }
 }
 
@@ -520,10 +525,16 @@ pub struct OpenRegion {
 impl OpenRegion {
     /// The armed segments' bytes, in order, to be hashed.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        self.armed.segments.iter().filter(|segment| segment.len != 0).map(|segment| {
-            // SAFETY: inside the region (checked when this was made), which the identity map maps; no one writes there.
-            unsafe { core::slice::from_raw_parts(segment.start as *const u8, segment.len as usize) }
-        })
+        self.armed
+            .segments
+            .iter()
+            .filter(|segment| segment.len != 0)
+            .map(|segment| {
+                // SAFETY: inside the region (checked when this was made), which the identity map maps; no one writes there.
+                unsafe {
+                    core::slice::from_raw_parts(segment.start as *const u8, segment.len as usize)
+                }
+            })
     }
 
     /// Digest that was taken when the image was loaded.
@@ -541,57 +552,9 @@ impl OpenRegion {
         // armed entry and DTB were checked when they were loaded, and the digest covers them.
         unsafe {
             asm!("br {}", in(reg) trampoline, in("x0") self.armed.dtb, in("x1") self.armed.entry,
-                in("x2") u64::from(region.has_stub && has_stub()), options(noreturn, nostack));
+                in("x2") u64::from(region.has_stub && stub::is_installed()), options(noreturn, nostack));
         }
     }
-}
-
-fn stage_two_control() -> u64 {
-    // T0SZ 25 (512 GiB), start at level 1, write-back inner-shareable walks, 4 KiB, PS as the CPU has it.
-    25 | 1 << 6 | 1 << 8 | 1 << 10 | 3 << 12 | arch::physical_address_range() << 16 | 1 << 31
-}
-
-fn access_bits(access: Access) -> u64 {
-    access.attributes()
-}
-
-fn call_stub(function: u32) -> (u64, u64, u64) {
-    let mut x0 = u64::from(function);
-    let x1: u64;
-    let x2: u64;
-    // SAFETY: the stub's calls change x0 to x3 and, for OPEN and CLOSE, whether EL1 reaches the region, which EL1 maps
-    // only while it is open.
-    unsafe { asm!("hvc #0", inout("x0") x0, out("x1") x1, out("x2") x2, out("x3") _, options(nostack)) };
-    (x0, x1, x2)
-}
-
-fn set_stage_two(on: bool) {
-    if has_stub() {
-        call_stub(if on { STUB_OPEN + 1 } else { STUB_OPEN });
-    }
-}
-
-/// Enables Group 0 interrupts on this CPU through the stub.
-pub(crate) fn enable_group0_at_el2() {
-    call_stub(STUB_GROUP0);
-}
-
-/// An access that stage 2 refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefusedAccess {
-    /// Page of the intermediate physical address.
-    pub physical: u64,
-    /// Virtual address.
-    pub virtual_address: u64,
-}
-
-/// The last access that stage 2 refused, if there was one.
-pub fn last_refused_access() -> Option<RefusedAccess> {
-    if !has_stub() {
-        return None;
-    }
-    let (physical, virtual_address, count) = call_stub(STUB_LAST_FAULT);
-    (count != 0).then_some(RefusedAccess { physical, virtual_address })
 }
 
 /// Opens the region to a stray write for a test of its protection: returns an address at which the region's first page is
@@ -600,5 +563,10 @@ pub fn last_refused_access() -> Option<RefusedAccess> {
 /// # Errors
 /// A mapping that failed.
 pub fn map_for_refusal_test(space: &mut AddressSpace) -> Result<u64, MapError> {
-    space.open_window(2, ACTIVE_BASE.load(Ordering::Acquire), PAGE_SIZE, Access::ReadWrite)
+    space.open_window(
+        2,
+        ACTIVE_BASE.load(Ordering::Acquire),
+        PAGE_SIZE,
+        Access::ReadWrite,
+    )
 }

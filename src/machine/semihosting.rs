@@ -20,7 +20,9 @@ const ADP_STOPPED_APPLICATION_EXIT: u64 = 0x20026;
 unsafe fn call(operation: u64, block: u64) -> i64 {
     let result: u64;
     // SAFETY: the caller vouches for the parameter block; the host changes only what the operation names.
-    unsafe { asm!("hlt #0xf000", inout("x0") operation => result, in("x1") block, options(nostack)) };
+    unsafe {
+        asm!("hlt #0xf000", inout("x0") operation => result, in("x1") block, options(nostack))
+    };
     result as i64
 }
 
@@ -55,7 +57,11 @@ impl HostFile {
 
     /// Reads until `buffer` is full. Returns the bytes read.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let block = [self.handle, buffer.as_mut_ptr().addr() as u64, buffer.len() as u64];
+        let block = [
+            self.handle,
+            buffer.as_mut_ptr().addr() as u64,
+            buffer.len() as u64,
+        ];
         // SAFETY: SYS_READ takes handle, buffer, length; it writes at most that many bytes, and returns how many are missing.
         let missing = unsafe { call(SYS_READ, block.as_ptr().addr() as u64) };
         usize::try_from(missing).map_or(0, |missing| buffer.len().saturating_sub(missing))

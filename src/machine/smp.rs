@@ -6,7 +6,6 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use crate::arch;
 use crate::boot::SecondaryArguments;
 use crate::layout::MAX_CPUS;
-use crate::mmu::image_physical;
 
 static ENTRY: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -23,8 +22,13 @@ pub(crate) extern "C" fn secondary_rust(slot: u64) -> ! {
     entry(slot as usize)
 }
 
-static ARGUMENTS: [spin::Mutex<SecondaryArguments>; MAX_CPUS] =
-    [const { spin::Mutex::new(SecondaryArguments { slot: 0, stack_top: 0, tables: 0 }) }; MAX_CPUS];
+static ARGUMENTS: [spin::Mutex<SecondaryArguments>; MAX_CPUS] = [const {
+    spin::Mutex::new(SecondaryArguments {
+        slot: 0,
+        stack_top: 0,
+        tables: 0,
+    })
+}; MAX_CPUS];
 
 /// Starts the CPU `mpidr` as `slot`, with its own stacks and the live tables; it runs `entry(slot)`.
 ///
@@ -37,13 +41,18 @@ pub fn start(slot: usize, mpidr: u64, entry: fn(usize) -> !) -> Result<(), Start
     let stacks = crate::percpu::stacks(slot).ok_or(StartError::NoStacks { slot })?;
     let arguments = ARGUMENTS.get(slot).ok_or(StartError::NoStacks { slot })?;
     let mut arguments = arguments.lock();
-    *arguments = SecondaryArguments { slot: slot as u64, stack_top: stacks.crash.1, tables: crate::mmu::root_table() };
+    *arguments = SecondaryArguments {
+        slot: slot as u64,
+        stack_top: stacks.crash.1,
+        tables: crate::mmu::root_table(),
+    };
     ENTRY.store(entry as *mut (), Ordering::Release);
     // The CPU reads this with its MMU off.
     let address = core::ptr::from_ref(&*arguments).addr() as u64;
     arch::clean_invalidate(address, size_of::<SecondaryArguments>() as u64);
-    let entry_physical = image_physical((secondary_entry as *const ()).addr() as u64);
-    crate::psci::cpu_on(mpidr, entry_physical, image_physical(address)).map_err(StartError::Psci)
+    let entry_physical = crate::image::physical((secondary_entry as *const ()).addr() as u64);
+    crate::psci::cpu_on(mpidr, entry_physical, crate::image::physical(address))
+        .map_err(StartError::Psci)
 }
 
 /// Why a CPU was not started.
@@ -61,7 +70,9 @@ pub enum StartError {
 impl core::fmt::Display for StartError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::NoStacks { slot } => write!(f, "CPU slot {slot}: this image has no stacks for it"),
+            Self::NoStacks { slot } => {
+                write!(f, "CPU slot {slot}: this image has no stacks for it")
+            }
             Self::Psci(error) => write!(f, "{error}"),
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn dump(kind: &str, text: &str, slot: usize, registers: &Registers) {
         registers.pc,
         registers.pstate
     );
-    for byte in machine::mmu::build_id() {
+    for byte in machine::image::build_id() {
         emergency!("{byte:02x}");
     }
     emergency!("\nstack\n");
@@ -38,7 +38,7 @@ pub(super) fn dump(kind: &str, text: &str, slot: usize, registers: &Registers) {
 
 /// Hex lines of the stack at virtual address `sp`.
 fn dump_stack(sp: u64) {
-    let image = machine::mmu::image_bounds();
+    let image = machine::image::bounds();
     let sp = sp & !15;
     let top = (0..machine::percpu::capacity())
         .filter_map(machine::percpu::stacks)
@@ -53,7 +53,7 @@ fn dump_stack(sp: u64) {
     let mut at = sp;
     while at < end {
         let mut line = [0_u8; 32];
-        match OwnMemory.read(machine::mmu::image_physical(at), &mut line) {
+        match OwnMemory.read(machine::image::physical(at), &mut line) {
             Ok(()) => {
                 emergency!("{at:#018x}:");
                 for byte in line {
@@ -72,7 +72,7 @@ const fn line_len() -> u64 {
 }
 
 fn dump_log() {
-    let physical = machine::mmu::image_physical(logger::ring_address());
+    let physical = machine::image::physical(logger::ring_address());
     let mut memory = OwnMemory;
     let mut reader = match LogReader::open(&mut memory, physical, logger::RING_LEN as u64) {
         Ok(reader) => reader,

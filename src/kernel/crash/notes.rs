@@ -4,7 +4,6 @@
 
 use machine::exceptions::CapturedRegisters;
 use machine::layout::MAX_CPUS;
-use machine::mmu::image_physical;
 use spin::Mutex;
 use vmcore::afterimage_notes as notes;
 use vmcore::notes::{AFTERIMAGE, CORE, NoteWriter};
@@ -20,28 +19,38 @@ const MACHINE_LEN: usize = 0x4000;
 #[repr(C, align(64))]
 struct Buffer<const N: usize>([u8; N]);
 
-static CPU_NOTES: [Mutex<Buffer<CPU_LEN>>; MAX_CPUS] = [const { Mutex::new(Buffer([0; CPU_LEN])) }; MAX_CPUS];
+static CPU_NOTES: [Mutex<Buffer<CPU_LEN>>; MAX_CPUS] =
+    [const { Mutex::new(Buffer([0; CPU_LEN])) }; MAX_CPUS];
 static MACHINE_NOTES: Mutex<Buffer<MACHINE_LEN>> = Mutex::new(Buffer([0; MACHINE_LEN]));
 
 /// Calls `each` with physical address and length of every buffer: CPUs in order, then the machine's.
-pub(crate) fn each_buffer(mut each: impl FnMut(u64, u64) -> Result<(), Error>) -> Result<(), Error> {
+pub(crate) fn each_buffer(
+    mut each: impl FnMut(u64, u64) -> Result<(), Error>,
+) -> Result<(), Error> {
     for slot in CPU_NOTES.iter().take(machine::percpu::capacity()) {
         let address = core::ptr::from_ref(&slot.lock().0).addr() as u64;
-        each(image_physical(address), CPU_LEN as u64)?;
+        each(machine::image::physical(address), CPU_LEN as u64)?;
     }
     let address = core::ptr::from_ref(&MACHINE_NOTES.lock().0).addr() as u64;
-    each(image_physical(address), MACHINE_LEN as u64)
+    each(machine::image::physical(address), MACHINE_LEN as u64)
 }
 
 /// Registers in the form of a note.
 pub(crate) fn registers(captured: &CapturedRegisters) -> Registers {
-    Registers { x: captured.x, sp: captured.sp, pc: captured.pc, pstate: captured.pstate }
+    Registers {
+        x: captured.x,
+        sp: captured.sp,
+        pc: captured.pc,
+        pstate: captured.pstate,
+    }
 }
 
 /// Writes the notes of CPU `slot`: NT_PRSTATUS, and its system registers when they are known. Once per CPU; a second call,
 /// or a buffer that a stopped CPU was writing, leaves what is there.
 pub(crate) fn write_cpu(slot: usize, at: &Registers, system: Option<&[(u16, u64)]>) {
-    let Some(mut buffer) = CPU_NOTES.get(slot).and_then(Mutex::try_lock) else { return };
+    let Some(mut buffer) = CPU_NOTES.get(slot).and_then(Mutex::try_lock) else {
+        return;
+    };
     if buffer.0.first().is_some_and(|byte| *byte != 0) {
         return;
     }
@@ -49,15 +58,27 @@ pub(crate) fn write_cpu(slot: usize, at: &Registers, system: Option<&[(u16, u64)
     let _ = fill_cpu(&mut buffer.0, slot, at, system);
 }
 
-fn fill_cpu(out: &mut [u8], slot: usize, at: &Registers, system: Option<&[(u16, u64)]>) -> Result<(), Error> {
+fn fill_cpu(
+    out: &mut [u8],
+    slot: usize,
+    at: &Registers,
+    system: Option<&[(u16, u64)]>,
+) -> Result<(), Error> {
     let mut writer = NoteWriter::new(out)?;
-    let status = PrStatus { signal: 0, pid: slot as u32 + 1, registers: *at };
+    let status = PrStatus {
+        signal: 0,
+        pid: slot as u32 + 1,
+        registers: *at,
+    };
     writer.note_with(CORE, NT_PRSTATUS, |desc| status.encode(desc))?;
     let Some(system) = system else { return Ok(()) };
     writer.note_with(AFTERIMAGE, notes::SYSREGS, |desc| {
         let mut list = notes::new_sysregs(desc, slot as u32, 1)?;
         for (id, value) in system {
-            list.push(&notes::SysReg { id: notes::SysRegId(u32::from(*id)), value: *value })?;
+            list.push(&notes::SysReg {
+                id: notes::SysRegId(u32::from(*id)),
+                value: *value,
+            })?;
         }
         list.finish()
     })
@@ -65,7 +86,9 @@ fn fill_cpu(out: &mut [u8], slot: usize, at: &Registers, system: Option<&[(u16, 
 
 /// Fills the machine-wide buffer.
 pub(crate) fn write_machine(fill: impl FnOnce(&mut NoteWriter<'_>) -> Result<(), Error>) {
-    let Some(mut buffer) = MACHINE_NOTES.try_lock() else { return };
+    let Some(mut buffer) = MACHINE_NOTES.try_lock() else {
+        return;
+    };
     if let Ok(mut writer) = NoteWriter::new(&mut buffer.0) {
         // What did not fit is missing; what was written before stands.
         let _ = fill(&mut writer);

@@ -36,9 +36,13 @@ impl Stops {
 pub(super) fn wait_for_others(winner: usize) -> Stops {
     let start = arch::counter();
     let deadline = arch::Deadline::after_us(SAVE_US);
-    let mut stops = Stops { entries: [None; MAX_CPUS] };
+    let mut stops = Stops {
+        entries: [None; MAX_CPUS],
+    };
     for (slot, entry) in stops.entries.iter_mut().enumerate() {
-        let Some(mpidr) = cpus::mpidr(slot) else { continue };
+        let Some(mpidr) = cpus::mpidr(slot) else {
+            continue;
+        };
         let mut stop = CpuStop {
             cpu: slot as u32,
             status: StopStatus::NeverStarted,
@@ -52,7 +56,10 @@ pub(super) fn wait_for_others(winner: usize) -> Stops {
             stop.status = wait_for(slot, &deadline);
             stop.waited_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
             if stop.status == StopStatus::NotResponding {
-                machine::emergency!("  CPU {slot} does not respond after {} us\n", stop.waited_us);
+                machine::emergency!(
+                    "  CPU {slot} does not respond after {} us\n",
+                    stop.waited_us
+                );
             } else {
                 stop.is_off_confirmed = wait_until_off(mpidr);
             }
@@ -64,14 +71,21 @@ pub(super) fn wait_for_others(winner: usize) -> Stops {
 
 fn wait_for(slot: usize, deadline: &arch::Deadline) -> StopStatus {
     loop {
-        let own = STATUS.get(slot).map_or(0, |status| status.load(Ordering::Acquire));
+        let own = STATUS
+            .get(slot)
+            .map_or(0, |status| status.load(Ordering::Acquire));
         if own != 0 {
             return StopStatus::from_code(own);
         }
-        if region::has_stub()
-            && let Some(frame) = region::stop_frame(slot)
+        if region::stub::is_installed()
+            && let Some(frame) = region::stub::stop_frame(slot)
         {
-            let at = Registers { x: frame.x, sp: frame.sp, pc: frame.pc, pstate: frame.pstate };
+            let at = Registers {
+                x: frame.x,
+                sp: frame.sp,
+                pc: frame.pc,
+                pstate: frame.pstate,
+            };
             notes::write_cpu(slot, &at, None);
             return StopStatus::StoppedAtEl2;
         }
