@@ -19,7 +19,7 @@ MAY_USE = {
     "vmcore": set(),
     "wire": set(),
     "linker": set(),
-    "machine": {"boot-config"},
+    "machine": {"boot-config", "vmcore"},
     "kernel": {"machine", "boot-config", "vmcore"},
     "capture": {"boot-config", "vmcore", "wire"},
     "harness": {"kernel", "machine"},
@@ -28,7 +28,7 @@ MAY_USE = {
     "blackbox": set(),
     "target-tests": {"harness", "kernel", "machine", "linker"},
 }
-BOARD_MAY_USE = {"kernel", "capture", "machine", "linker"}
+BOARD_MAY_USE = {"kernel", "capture", "machine", "linker", "wire"}
 PORTABLE = ["boot-config", "vmcore", "wire"]
 # Crates that touch hardware: no portable crate, nor the capture logic or the host command, may reach one.
 HARDWARE = {"aarch64-cpu", "arm-gic", "smccc", "safe-mmio", "tock-registers", "buddy_system_allocator"}

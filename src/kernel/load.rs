@@ -168,7 +168,7 @@ fn load(
     ];
     region.arm(space, placement.memory.start, plan.dtb, segments, digest)?;
     LOADED.store(true, Ordering::Release);
-    let free = whole.end.saturating_sub(plan.end);
+    let free = whole.end.saturating_sub(plan.dtb.saturating_add(dtb_len));
     log::info!(
         "capture kernel armed at {:#x}: {} KiB of Image in {} KiB, {} KiB of the region free",
         placement.memory.start,

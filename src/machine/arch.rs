@@ -113,6 +113,11 @@ pub fn mpidr_affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
 }
 
+/// Whether this CPU has EL2 (ID_AA64PFR0_EL1.EL2): under QEMU's `secure=on` it need not, though it has EL3.
+pub fn has_el2() -> bool {
+    read_register!("id_aa64pfr0_el1") >> 8 & 0xf != 0
+}
+
 /// Physical address size of this CPU (ID_AA64MMFR0_EL1.PARange), at most 48 bits, as TCR.IPS and VTCR.PS take it.
 pub(crate) fn physical_address_range() -> u64 {
     (read_register!("id_aa64mmfr0_el1") & 0xf).min(5)

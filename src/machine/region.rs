@@ -9,17 +9,22 @@
 //! tables, EL2 stub with its state, stage-2 tables. All of it is built when the region is set up (decision 2), and is out of
 //! the kernel's reach afterwards: not mapped at EL1, and not mapped at stage 2 when there is a stub.
 
-use core::arch::asm;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::heap::FreeMemory;
 use crate::layout::{BLOCK_SIZE, PAGE_SIZE};
-use crate::mmu::{Access, AddressSpace, MapError, Table, Tables, map_range};
+use crate::mmu::{Access, AddressSpace, MapError, Tables, map_range};
 use crate::{arch, gic};
 
+mod armed;
 pub mod stub;
+mod window_tables;
+
+use armed::{ARMED_MAGIC, Armed};
+pub use armed::{MAX_SEGMENTS, OpenRegion, Segment};
 use stub::StubConfig;
+use window_tables::WindowTables;
 
 /// Bytes at the end of the region that belong to the crash path.
 pub const SUPERVISOR_LEN: u64 = 0x1_0000;
@@ -86,68 +91,6 @@ impl From<MapError> for RegionError {
         Self::Map(error)
     }
 }
-
-/// Pages inside an open window onto the region, used as page tables.
-struct WindowTables {
-    window: u64,
-    physical: u64,
-    used: usize,
-    count: usize,
-}
-
-impl Tables for WindowTables {
-    fn table(&mut self, index: usize) -> Option<&mut Table> {
-        if index >= self.used {
-            return None;
-        }
-        let address = self.window + index as u64 * PAGE_SIZE;
-        // SAFETY: the window maps these pages read-write while `prepare` runs, and nothing else refers to them.
-        Some(unsafe { &mut *(address as *mut Table) })
-    }
-
-    fn allocate(&mut self) -> Result<usize, MapError> {
-        if self.used >= self.count {
-            return Err(MapError::OutOfTables { pool: self.count });
-        }
-        self.used += 1;
-        Ok(self.used - 1)
-    }
-
-    fn physical(&self, index: usize) -> u64 {
-        self.physical + index as u64 * PAGE_SIZE
-    }
-
-    fn index_of(&self, physical: u64) -> Option<usize> {
-        let index = (physical.checked_sub(self.physical)? / PAGE_SIZE) as usize;
-        (index < self.used).then_some(index)
-    }
-}
-
-/// One part of what was loaded, all of it covered by the digest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Segment {
-    /// Physical address.
-    pub start: u64,
-    /// Length in bytes.
-    pub len: u64,
-}
-
-/// What is armed; kept in the region, so that the kernel cannot spoil it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-struct Armed {
-    magic: u64,
-    entry: u64,
-    dtb: u64,
-    segments: [Segment; MAX_SEGMENTS],
-    digest: [u8; 32],
-}
-
-/// Image, DTB, elfcorehdr, and one to spare (an initrd).
-pub const MAX_SEGMENTS: usize = 4;
-const _: () = assert!(ARMED % PAGE_SIZE + size_of::<Armed>() as u64 <= PAGE_SIZE);
-const ARMED_MAGIC: u64 = u64::from_le_bytes(*b"ARMEDimg");
 
 /// The crash region, reserved and protected. There is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -512,48 +455,6 @@ impl CrashRegion {
             region: *self,
             armed,
         })
-    }
-}
-
-/// The region in the crash path: readable at its physical addresses.
-#[derive(Debug)]
-pub struct OpenRegion {
-    region: CrashRegion,
-    armed: Armed,
-}
-
-impl OpenRegion {
-    /// The armed segments' bytes, in order, to be hashed.
-    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        self.armed
-            .segments
-            .iter()
-            .filter(|segment| segment.len != 0)
-            .map(|segment| {
-                // SAFETY: inside the region (checked when this was made), which the identity map maps; no one writes there.
-                unsafe {
-                    core::slice::from_raw_parts(segment.start as *const u8, segment.len as usize)
-                }
-            })
-    }
-
-    /// Digest that was taken when the image was loaded.
-    pub fn expected_digest(&self) -> &[u8; 32] {
-        &self.armed.digest
-    }
-
-    /// Leaves for the capture kernel: caches of the region written back, MMU off, exception level as it was at boot.
-    pub fn enter(self) -> ! {
-        let region = self.region;
-        arch::mask_all();
-        arch::clean_invalidate(region.start, region.end - region.start);
-        let trampoline = region.supervisor() + TRAMPOLINE;
-        // SAFETY: 1. The identity map maps the trampoline executable at its physical address. 2. It never returns. 3. The
-        // armed entry and DTB were checked when they were loaded, and the digest covers them.
-        unsafe {
-            asm!("br {}", in(reg) trampoline, in("x0") self.armed.dtb, in("x1") self.armed.entry,
-                in("x2") u64::from(region.has_stub && stub::is_installed()), options(noreturn, nostack));
-        }
     }
 }
 
