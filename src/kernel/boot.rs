@@ -162,7 +162,11 @@ fn bring_up(
         log::warn!("no interrupt controller that is known here: no interrupts");
     }
     if let Some(range) = crash_range {
-        region::protect(&mut space, range, entry.exception_level >= 2 && arch::has_el2());
+        region::protect(
+            &mut space,
+            range,
+            entry.exception_level >= 2 && arch::has_el2(),
+        );
     }
     load::at_boot(&mut space, &dtb, &map, &params);
     region::keep_address_space(space);

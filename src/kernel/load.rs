@@ -362,7 +362,7 @@ fn read_host_file(path: &str) -> Option<Vec<u8>> {
     name.push(0);
     let mut file =
         machine::semihosting::HostFile::open(core::ffi::CStr::from_bytes_with_nul(&name).ok()?)?;
-    let len = usize::try_from(file.len()?).ok()?;
+    let len = usize::try_from(file.size()?).ok()?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).ok()?;
     bytes.resize(len, 0);

@@ -76,7 +76,9 @@ mod tests {
         static ARENA: Arena<256> = Arena::new();
         let layout = Layout::from_size_align(24, 16).expect("valid layout");
         // SAFETY: the layout has a size.
-        let (first, second) = unsafe { (ARENA.alloc(layout), ARENA.alloc(layout)) };
+        let first = unsafe { ARENA.alloc(layout) };
+        // SAFETY: the layout has a size.
+        let second = unsafe { ARENA.alloc(layout) };
         assert_eq!((first.addr() % 16, second.addr() % 16), (0, 0));
         assert!(second.addr() >= first.addr() + 24);
     }

@@ -27,6 +27,7 @@ pub mod image;
 pub mod layout;
 #[cfg(target_os = "none")]
 mod mmio;
+#[cfg(any(target_os = "none", test))]
 pub mod mmu;
 #[cfg(target_os = "none")]
 pub mod old_memory;

@@ -302,4 +302,20 @@ mod tests {
         map_range(&mut fake, root, 1, 0x4000_0000, 0x4000_0000, 1 << 30, 0).expect("maps");
         assert_eq!(fake.tables[root].0[1] & ADDRESS, 0x4000_0000);
     }
+
+    #[test]
+    fn nothing_is_writable_and_executable() {
+        const READ_ONLY: u64 = 1 << 7;
+        const PXN: u64 = 1 << 53;
+        for access in [
+            Access::ReadOnly,
+            Access::ReadWrite,
+            Access::Execute,
+            Access::Device,
+        ] {
+            assert!(access.attributes() & (READ_ONLY | PXN) != 0, "{access:?}");
+        }
+        assert_eq!(Access::Execute.attributes() & (READ_ONLY | PXN), READ_ONLY);
+        assert_eq!(Access::Device.attributes() >> 2 & 7, 1);
+    }
 }

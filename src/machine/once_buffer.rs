@@ -24,6 +24,10 @@ impl<T> OnceBuffer<T> {
     }
 
     /// The buffer, the first time; `None` after.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the flag lets exactly one caller through"
+    )]
     pub fn take(&'static self) -> Option<&'static mut T> {
         if self.is_taken.swap(true, Ordering::AcqRel) {
             return None;

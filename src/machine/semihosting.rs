@@ -49,7 +49,7 @@ impl HostFile {
     }
 
     /// Length in bytes.
-    pub fn len(&self) -> Option<u64> {
+    pub fn size(&self) -> Option<u64> {
         let block = [self.handle];
         // SAFETY: SYS_FLEN takes the handle.
         u64::try_from(unsafe { call(SYS_FLEN, block.as_ptr().addr() as u64) }).ok()
