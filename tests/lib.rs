@@ -1,2 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Placeholder head, replaced by its first commit.
+//! Starts QEMU, crashes what runs in it, and judges the dump by other readers.
+//!
+//! Black box: nothing of ours is linked. The kernels and the host command are found as built files, the dump is read with
+//! `object`, gdb, readelf and dtc, and memory is compared with QEMU's own. Functions here panic where a test has to fail.
+#![forbid(unsafe_code)]
+
+pub mod artefacts;
+pub mod backtrace;
+pub mod console;
+pub mod device_tree;
+pub mod dump;
+pub mod gdb_remote;
+pub mod host;
+pub mod machine;
+pub mod matrix;
+pub mod memory;
+pub mod oracle;
+pub mod process;
+pub mod qmp;
+mod slots;
+pub mod wait;
+
+pub use machine::{Entry, Machine, Running};

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the built files are.
+//!
+//! `AFTERIMAGE_IMAGES` names the folder that holds a folder per board, `AFTERIMAGE_BIN` the host command; without them they
+//! are looked for where `scripts/build` leaves them.
+
+use std::path::{Path, PathBuf};
+
+/// The board that these tests run.
+const BOARD: &str = "qemu-virt";
+
+/// Returns the path of `name` (for instance `kernel.Image`) among the board's images.
+///
+/// # Panics
+/// It has not been built.
+#[must_use]
+pub fn image(name: &str) -> PathBuf {
+    let images = std::env::var_os("AFTERIMAGE_IMAGES")
+        .map_or_else(|| target_dir().join("images"), PathBuf::from);
+    built(&[images.join(BOARD).join(name)], "scripts/build")
+}
+
+/// Returns the path of the host command.
+///
+/// # Panics
+/// It has not been built.
+#[must_use]
+pub fn host_command() -> PathBuf {
+    let candidates = match std::env::var_os("AFTERIMAGE_BIN") {
+        Some(path) => vec![PathBuf::from(path)],
+        None => ["release", "debug"]
+            .map(|profile| target_dir().join(profile).join("afterimage"))
+            .to_vec(),
+    };
+    built(&candidates, "scripts/build host")
+}
+
+/// The root of the source tree.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("/"))
+}
+
+fn target_dir() -> PathBuf {
+    root().join("target")
+}
+
+fn built(candidates: &[PathBuf], how: &str) -> PathBuf {
+    match candidates.iter().find(|path| path.is_file()) {
+        Some(path) => path.clone(),
+        None => panic!("not built: {candidates:?}; run {how} first"),
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The host command, as a user runs it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::artefacts;
+use crate::process::{Finished, run};
+
+/// Longest run of the host command: it works on recordings only.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Writes the dump in the recorded line `recording` to `vmcore`.
+#[must_use]
+pub fn receive(recording: &Path, vmcore: &Path, elf: &Path) -> Finished {
+    let link = format!("file:{}", recording.display());
+    run(
+        command("receive")
+            .arg(link)
+            .arg("-o")
+            .arg(vmcore)
+            .arg("--elf")
+            .arg(elf),
+        LIMIT,
+    )
+}
+
+/// What `info --json` says.
+///
+/// # Panics
+/// It fails, or prints no JSON.
+#[must_use]
+pub fn info(vmcore: &Path) -> Value {
+    let text = run(command("info").arg(vmcore).arg("--json"), LIMIT).success();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("info --json: {error} in {text}"))
+}
+
+/// What `verify --json` says, and its exit status.
+///
+/// # Panics
+/// It prints no JSON.
+#[must_use]
+pub fn verify(vmcore: &Path) -> (Value, Option<i32>) {
+    let done = run(command("verify").arg(vmcore).arg("--json"), LIMIT);
+    let json = serde_json::from_str(&done.stdout);
+    (
+        json.unwrap_or_else(|error| {
+            panic!("verify --json: {error} in {}{}", done.stdout, done.stderr)
+        }),
+        done.status.code(),
+    )
+}
+
+/// What `bt` prints of the crashed CPU.
+///
+/// # Panics
+/// It fails.
+#[must_use]
+pub fn bt(vmcore: &Path, elf: &Path) -> String {
+    run(command("bt").arg(vmcore).arg("--elf").arg(elf), LIMIT).success()
+}
+
+/// What `dmesg` prints.
+///
+/// # Panics
+/// It fails.
+#[must_use]
+pub fn dmesg(vmcore: &Path) -> String {
+    run(command("dmesg").arg(vmcore), LIMIT).success()
+}
+
+fn command(subcommand: &str) -> Command {
+    let mut command = Command::new(artefacts::host_command());
+    command.arg(subcommand);
+    command
+}
