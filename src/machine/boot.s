@@ -70,7 +70,6 @@ primary_entry:
         br      x0
 
 // In: x22 = top of this CPU's stack unit. Runs at the link address.
-.cfi_sections .debug_frame
 .type start_on_stack, %function
 start_on_stack:
 .cfi_startproc

@@ -9,7 +9,6 @@
 // A TrapFrame holds x0-x30, SP, PC (ELR), PSTATE (SPSR), ESR, FAR and a frame record (x29, PC), so that both CFI and a
 // plain frame-pointer walk continue in the interrupted code.
 
-.cfi_sections .debug_frame
 
 // A vector whose stack is good: from a thread, or an interrupt.
 .macro vector kind

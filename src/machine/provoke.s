@@ -2,7 +2,6 @@
 //
 // Code and data for provoked crashes (provoke.rs).
 
-.cfi_sections .debug_frame
 
 // A function's code in a writable, not executable page. It carries CFI so that debuggers find its caller through x30.
 .section .data.provoke, "aw"
