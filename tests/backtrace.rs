@@ -100,6 +100,44 @@ fn frame(text: &str) -> Frame {
     }
 }
 
+/// What has to be the same in both: the function's own name and its place.
+///
+/// gdb writes DWARF's names (`black_box<[u64; 32]>`, `<signal handler called>` where CFI says so), we the linker's
+/// (`core::hint::black_box`, `<u64>::wrapping_add`); the last part without generic arguments is common to them.
+#[must_use]
+pub fn comparable(frames: &[Frame]) -> Vec<Frame> {
+    let own_name = |function: &str| match function {
+        // The entry of every exception, which has no line in either.
+        "<signal handler called>" => "exception_entry".to_owned(),
+        _ => without_generics(function)
+            .rsplit("::")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    frames
+        .iter()
+        .map(|frame| Frame {
+            function: own_name(&frame.function),
+            place: frame.place.clone(),
+        })
+        .collect()
+}
+
+fn without_generics(function: &str) -> String {
+    let mut depth = 0_u32;
+    let mut kept = String::new();
+    for letter in function.chars() {
+        match letter {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            _ if depth == 0 => kept.push(letter),
+            _ => {}
+        }
+    }
+    kept
+}
+
 /// Asserts that readelf reads headers and notes without a warning.
 ///
 /// # Panics
@@ -144,5 +182,25 @@ mod tests {
     fn frames_of_ours_are_read_up_to_the_next_cpu() {
         let text = "CPU 2 (crashed):\n#0  0x1 in a::b () at a.rs:3  (by frame pointer)\n#1  c::d () at c.rs:4\nCPU 0:\n#0  0x2 in e ()\n";
         assert_eq!(frames(text), [at("a::b", "a.rs:3"), at("c::d", "c.rs:4")]);
+    }
+
+    #[test]
+    fn comparable_names_lack_path_and_generic_arguments() {
+        let both = [
+            at("core::hint::black_box<[u64; 32]>", "h.rs:1"),
+            at("<u64>::wrapping_add", ""),
+        ];
+        assert_eq!(
+            comparable(&both),
+            [at("black_box", "h.rs:1"), at("wrapping_add", "")]
+        );
+    }
+
+    #[test]
+    fn comparable_signal_frame_is_the_exception_entry() {
+        assert_eq!(
+            comparable(&[at("<signal handler called>", "")]),
+            [at("exception_entry", "")]
+        );
     }
 }

@@ -19,6 +19,7 @@ pub mod oracle;
 pub mod process;
 pub mod qmp;
 mod slots;
+pub mod symbols;
 pub mod wait;
 
 pub use machine::{Entry, Machine, Running};
