@@ -109,7 +109,7 @@ pub struct Status {
 /// Tells what would happen at a crash.
 #[must_use]
 pub fn status() -> Status {
-    let region = region::try_get();
+    let region = region::active();
     Status {
         is_loaded: load::is_loaded(),
         region_bytes: region.map_or(0, |region| region.end().saturating_sub(region.start())),
@@ -232,7 +232,7 @@ pub(crate) fn die(
     if let Err(winner) = WINNER.compare_exchange(NOBODY, slot, Ordering::AcqRel, Ordering::Acquire)
     {
         if winner != slot {
-            stop::lose(slot, registers);
+            stop::lose(registers);
         }
         crash_in_crash_path(registers, fault, what);
     }
@@ -289,8 +289,12 @@ fn crash_in_crash_path(
 extern "C" fn on_crash_stack(_: u64) -> ! {
     emergency!("\n\nAfterimage: this machine has crashed\n");
     crate::HEAP.close();
+    if READY.load(Ordering::Acquire) {
+        gic::send_stop();
+    }
     let crash = CRASH.try_lock().and_then(|crash| *crash);
     let Some(crash) = crash else { leave(None) };
+    // While the others stop.
     print_summary(&crash);
     crate::logger::note_in_ring(format_args!(
         "crash on CPU {}: {}: {}\n",
@@ -298,10 +302,6 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
         crash.kind.name(),
         crash.text.as_str()
     ));
-
-    if READY.load(Ordering::Acquire) {
-        gic::send_stop();
-    }
     let stops = stop::wait_for_others(crash.slot);
     reach(Phase::Stopped);
 
@@ -417,7 +417,7 @@ fn leave(crash: Option<&Crash>) -> ! {
         emergency!("No capture kernel is loaded: no dump is possible\n");
         halt("nothing more can be done")
     }
-    let open = region::try_get().and_then(|region| region.open_for_crash());
+    let open = region::active().and_then(|region| region.open_for_crash());
     match open {
         Some(open) if is_digest_right(&open) => {
             reach(Phase::Verified);

@@ -167,7 +167,7 @@ fn is_in_crash_region(address: u64) -> bool {
 }
 
 fn region_bounds() -> Option<core::ops::Range<u64>> {
-    crate::region::try_get().map(|region| region.start()..region.end())
+    crate::region::active().map(|region| region.start()..region.end())
 }
 
 /// The stack whose guard page holds `address`.

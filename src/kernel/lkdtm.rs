@@ -147,7 +147,7 @@ fn provoke_crash(crash: Crash) {
         Crash::CorruptStack => provoke::corrupt_stack(),
         Crash::Loop => endless_loop(),
         Crash::WriteRegion => {
-            let start = crate::region::try_get().map_or(0, |region| region.start());
+            let start = crate::region::active().map_or(0, |region| region.start());
             provoke::write_to(layout::LINEAR_BASE.wrapping_add(start));
         }
         Crash::WriteRegionMapped => {

@@ -96,7 +96,7 @@ pub(crate) fn at_boot(
         log::info!("capture=none: no capture kernel is loaded");
         return;
     }
-    let Some(region) = region::try_get() else {
+    let Some(region) = region::active() else {
         log::warn!("no capture kernel is loaded: there is no crash region");
         return;
     };

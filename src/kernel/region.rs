@@ -3,6 +3,7 @@
 
 use boot_config::{CrashKernel, Dtb, MemoryMap, PhysRange, crashkernel};
 use machine::mmu::AddressSpace;
+pub(crate) use machine::region::active;
 use machine::region::{CrashRegion, RegionError};
 use spin::Mutex;
 
@@ -10,9 +11,6 @@ use crate::board::Board;
 
 /// The live page tables, for mappings at run time. Never locked in the crash path.
 static SPACE: Mutex<Option<AddressSpace>> = Mutex::new(None);
-
-/// The region, once it is protected. Written at boot and by `shrink`; the crash path only tries the lock.
-static REGION: Mutex<Option<CrashRegion>> = Mutex::new(None);
 
 /// Finds the region's place: an existing node of the DTB, else `crashkernel=`, else the board's default. `None` when there is to
 /// be none, with the reason in the log.
@@ -77,8 +75,7 @@ fn checked(map: &MemoryMap, range: PhysRange) -> Option<PhysRange> {
 /// Builds the supervisor area and puts the region out of reach.
 pub(crate) fn protect(space: &mut AddressSpace, range: PhysRange, has_el2: bool) {
     match CrashRegion::prepare(space, range.start, range.end, has_el2) {
-        Ok(region) => {
-            *REGION.lock() = Some(region);
+        Ok(_) => {
             let guard = if machine::region::stub::is_installed() {
                 "stage 2 and stage 1"
             } else {
@@ -88,11 +85,6 @@ pub(crate) fn protect(space: &mut AddressSpace, range: PhysRange, has_el2: bool)
         }
         Err(error) => log::error!("{error}; no crash region"),
     }
-}
-
-/// The region, unless another CPU is changing it right now.
-pub(crate) fn try_get() -> Option<CrashRegion> {
-    REGION.try_lock().and_then(|region| *region)
 }
 
 /// Hands the page tables over for use at run time.
@@ -136,15 +128,14 @@ impl core::fmt::Display for ChangeError {
 
 impl core::error::Error for ChangeError {}
 
-/// Runs `change` with the region and the page tables. Not in the crash path: it waits for the locks.
+/// Runs `change` with the region and the page tables. Not in the crash path: it waits for the lock.
 pub(crate) fn with_region<T>(
     change: impl FnOnce(&mut CrashRegion, &mut AddressSpace) -> Result<T, ChangeError>,
 ) -> Result<T, ChangeError> {
     machine::arch::without_irq(|| {
-        let mut region = REGION.lock();
         let mut space = SPACE.lock();
-        let region = region.as_mut().ok_or(ChangeError::NoRegion)?;
-        change(region, space.as_mut().ok_or(ChangeError::NoRegion)?)
+        let mut region = active().ok_or(ChangeError::NoRegion)?;
+        change(&mut region, space.as_mut().ok_or(ChangeError::NoRegion)?)
     })
 }
 

@@ -100,7 +100,18 @@ pub struct CrashRegion {
     has_stub: bool,
 }
 
-static ACTIVE_BASE: AtomicU64 = AtomicU64::new(0);
+/// The region in use: start and end, both 0 without one. Read without a lock in the crash path.
+static ACTIVE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// The crash region in use.
+pub fn active() -> Option<CrashRegion> {
+    let [start, end] = [0, 1].map(|word: usize| ACTIVE[word].load(Ordering::Acquire));
+    (end != 0).then(|| CrashRegion {
+        start,
+        end,
+        has_stub: stub::is_installed(),
+    })
+}
 
 impl CrashRegion {
     /// Builds the supervisor area of `start..end` and, when the kernel was entered at EL2, installs the stub and stage 2.
@@ -136,7 +147,8 @@ impl CrashRegion {
         if has_stub {
             stub::install(region.supervisor() + STUB, region.page(STAGE_TWO.first));
         }
-        ACTIVE_BASE.store(start, Ordering::Release);
+        ACTIVE[0].store(start, Ordering::Release);
+        ACTIVE[1].store(end, Ordering::Release);
         Ok(region)
     }
 
@@ -194,7 +206,7 @@ impl CrashRegion {
             });
         stub::set_stage_two(true);
         result?;
-        ACTIVE_BASE.store(start, Ordering::Release);
+        ACTIVE[0].store(start, Ordering::Release);
         let freed = start - old_start;
         space.map(
             crate::layout::LINEAR_BASE + old_start,
@@ -466,7 +478,7 @@ impl CrashRegion {
 pub fn map_for_refusal_test(space: &mut AddressSpace) -> Result<u64, MapError> {
     space.open_window(
         2,
-        ACTIVE_BASE.load(Ordering::Acquire),
+        ACTIVE[0].load(Ordering::Acquire),
         PAGE_SIZE,
         Access::ReadWrite,
     )

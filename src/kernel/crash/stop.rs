@@ -114,7 +114,7 @@ pub(crate) fn stop_this_cpu(frame: &TrapFrame, status: StopStatus) -> ! {
 }
 
 /// A CPU that crashed while another was winning.
-pub(super) fn lose(_slot: usize, registers: &Registers) -> ! {
+pub(super) fn lose(registers: &Registers) -> ! {
     save_and_turn_off(registers, StopStatus::StoppedItself)
 }
 
