@@ -20,7 +20,7 @@ import sys
 PT_LOAD, PT_NOTE, PN_XNUM = 1, 4, 0xFFFF
 EM_AARCH64, ET_CORE = 183, 4
 PAGE, CHUNK = 4096, 1 << 20
-NOTE_GAPS = 5
+NOTE_GAPS = 0x41460005
 GAP_CLASSES = {1: "zero", 2: "free", 3: "application data", 4: "secret", 5: "unreadable", 6: "lost"}
 BAD_GAPS = {5, 6}
 

@@ -26,7 +26,7 @@ MEMORY = b"\x11" * PAGE + bytes(PAGE) + b"\x22" * PAGE + bytes(REGION - 3 * PAGE
 def gaps_note(gaps):
     """Returns a PT_NOTE segment with one GAPS note."""
     payload = struct.pack("<IIIIQ", 1, len(gaps), 0, 24, 0) + b"".join(struct.pack("<QQII", *gap, 0) for gap in gaps)
-    return struct.pack("<III", 11, len(payload), 5) + b"AFTERIMAGE\0\0" + payload
+    return struct.pack("<III", 11, len(payload), 0x41460005) + b"AFTERIMAGE\0\0" + payload
 
 
 def core(loads, gaps=(), machine=183):
