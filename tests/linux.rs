@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Linux crashes, and our capture kernel dumps it from a region of 2 MiB.
+//!
+//! Debian's own kernel and `kexec -p`, nothing of either changed. What the dump has to be like is read from the guest:
+//! its memory, and in it the ELF core header and the notes that Linux made.
+#![cfg(test)]
+
+#[path = "bench/linux_guest.rs"]
+mod linux_guest;
+
+use std::fmt;
+use std::fs;
+use std::ops::Range;
+use std::process::Command;
+use std::time::Duration;
+
+use blackbox::backtrace::assert_readelf_accepts;
+use blackbox::dump::{Dump, Load, Note, merged};
+use blackbox::memory::{PAGE, Pages};
+use blackbox::process::run;
+use blackbox::{artefacts, host, matrix};
+use linux_guest::LinuxGuest;
+use object::LittleEndian;
+use object::elf::{ET_CORE, FileHeader64, PT_LOAD, PT_NOTE};
+use object::read::elf::{FileHeader, ProgramHeader};
+
+/// Longest run of a reader.
+const READER_LIMIT: Duration = Duration::from_secs(60);
+/// Bytes of `crashkernel=2M`.
+const REGION_LEN: u64 = 2 << 20;
+/// Notes that the host adds to a dump.
+const OUR_NAME: &str = "AFTERIMAGE";
+
+/// A kind of machine that Linux crashes on.
+struct Row {
+    name: &'static str,
+    machine: &'static str,
+    cpu: &'static str,
+    cpus: &'static str,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The rows of each run: the hand-over at EL1, and from VHE at EL2.
+const ROWS: [Row; 2] = [
+    Row {
+        name: "EL1, GICv2, cortex-a72",
+        machine: "gic-version=2",
+        cpu: "cortex-a72",
+        cpus: "1",
+    },
+    Row {
+        name: "EL2 with VHE, GICv3, max",
+        machine: "virtualization=on,gic-version=3",
+        cpu: MAX,
+        cpus: "1",
+    },
+];
+
+/// Further rows under `AFTERIMAGE_SOAK=1`.
+const SOAK_ROWS: [Row; 4] = [
+    Row {
+        name: "EL2, GICv2, cortex-a72",
+        machine: "virtualization=on,gic-version=2",
+        cpu: "cortex-a72",
+        cpus: "1",
+    },
+    Row {
+        name: "EL1, GICv3, max",
+        machine: "gic-version=3",
+        cpu: MAX,
+        cpus: "1",
+    },
+    Row {
+        name: "EL1, GICv3, 4 x cortex-a72",
+        machine: "gic-version=3",
+        cpu: "cortex-a72",
+        cpus: "4",
+    },
+    Row {
+        name: "EL2, GICv2, 2 x cortex-a53",
+        machine: "virtualization=on,gic-version=2",
+        cpu: "cortex-a53",
+        cpus: "2",
+    },
+];
+
+/// QEMU's own pointer authentication instead of the architected one, which takes most of the time in TCG.
+const MAX: &str = "max,pauth-impdef=on";
+
+#[test]
+fn linux_crash_is_dumped_whole_from_2_mib() {
+    if let Some(why) = linux_guest::missing() {
+        panic!("{why}");
+    }
+    let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
+    let rows: Vec<Row> = ROWS
+        .into_iter()
+        .chain(SOAK_ROWS.into_iter().filter(|_| is_soak))
+        .collect();
+    matrix::for_each(&rows, check);
+}
+
+fn check(row: &Row) {
+    let mut guest = LinuxGuest::start(&["-M", row.machine, "-cpu", row.cpu, "-smp", row.cpus]);
+    guest.wait_for_first_frame();
+    let before = guest.pages();
+    let times = guest.wait_for_end();
+    let after = guest.pages();
+    println!("{row}: {times:?}, {} bytes", guest.bytes().len());
+
+    let linux = CrashedLinux::find(&before);
+    assert_same(
+        "RAM at the first frame",
+        &outside(before, &linux.region),
+        "after the last",
+        &outside(after.clone(), &linux.region),
+    );
+
+    let (recording, vmcore) = (guest.dir().join("recording"), guest.dir().join("vmcore"));
+    fs::write(&recording, guest.bytes()).expect("a recording of the line");
+    let link = format!("file:{}", recording.display());
+    let mut receive = Command::new(artefacts::host_command());
+    let received = run(
+        receive.arg("receive").arg(link).arg("-o").arg(&vmcore),
+        READER_LIMIT,
+    );
+    assert_eq!(
+        received.status.code(),
+        Some(0),
+        "receive: {}\n{}",
+        received.stderr,
+        guest.transcript()
+    );
+    let (verdict, status) = host::verify(&vmcore);
+    assert_eq!(status, Some(0), "{verdict}");
+
+    let dump = Dump::open(&vmcore);
+    let theirs: Vec<Note> = dump
+        .notes
+        .iter()
+        .filter(|note| note.name != OUR_NAME)
+        .cloned()
+        .collect();
+    assert_eq!(
+        described(&theirs),
+        described(&linux.notes),
+        "notes, and Linux's own"
+    );
+    assert!(
+        theirs.iter().any(|note| note.name == "VMCOREINFO"),
+        "{:?}",
+        described(&theirs)
+    );
+    assert_eq!(
+        mappings(&dump.loads),
+        mappings(&linux.loads),
+        "segments, and those of Linux's ELF core header"
+    );
+    let ram = merged(
+        linux
+            .loads
+            .iter()
+            .map(|load| load.paddr..load.paddr + load.len)
+            .collect(),
+    );
+    assert_eq!(dump.covered(), ram, "nothing of RAM is missing");
+    let lacking = (linux_guest::MEMORY_MIB << 20)
+        - ram.iter().map(|range| range.end - range.start).sum::<u64>();
+    assert_eq!(
+        lacking, REGION_LEN,
+        "RAM that is not in the dump is the crash region"
+    );
+    assert_same(
+        "RAM",
+        &outside(after, &linux.region),
+        "the dump",
+        &dump.pages(),
+    );
+
+    assert_readelf_accepts(&vmcore);
+    let log = run(Command::new("vmcore-dmesg").arg(&vmcore), READER_LIMIT).success();
+    assert!(log.contains("Linux version"), "{log}");
+    assert!(log.contains("sysrq: Trigger a crash"), "{log}");
+    let last = log.lines().next_back().unwrap_or("");
+    assert!(
+        last.contains("Bye!"),
+        "the last thing Linux says before the jump is not the end of its log: {last:?}"
+    );
+}
+
+/// What the crashed Linux left for its capture kernel.
+struct CrashedLinux {
+    region: Range<u64>,
+    notes: Vec<Note>,
+    loads: Vec<Load>,
+}
+
+impl CrashedLinux {
+    /// Finds the ELF core header that kexec-tools made: the one page of RAM that begins with one.
+    fn find(pages: &Pages) -> Self {
+        let is_core = |page: &&[u8; PAGE as usize]| {
+            page.starts_with(b"\x7fELF\x02\x01")
+                && page.get(16..18) == Some(&ET_CORE.0.to_le_bytes())
+        };
+        let found: Vec<_> = pages
+            .iter()
+            .filter(|(_, page)| is_core(&&***page))
+            .collect();
+        let candidates = found
+            .into_iter()
+            .filter_map(|(at, page)| Self::read(*at, page.as_slice(), pages));
+        let mut headers: Vec<Self> = candidates.collect();
+        assert_eq!(headers.len(), 1, "ELF core headers in the guest's RAM");
+        headers.remove(0)
+    }
+
+    /// Reads the header at `at`; `None` when it does not speak of notes and memory of this machine, as a copy of some other may.
+    fn read(at: u64, header: &[u8], pages: &Pages) -> Option<Self> {
+        let elf = FileHeader64::<LittleEndian>::parse(header).ok()?;
+        let endian = elf.endian().ok()?;
+        let (mut notes, mut loads) = (Vec::new(), Vec::new());
+        for segment in elf.program_headers(endian, header).ok()? {
+            let (paddr, len) = (segment.p_paddr(endian), segment.p_memsz(endian));
+            match segment.p_type(endian) {
+                PT_NOTE => notes.extend(notes_at(pages, segment.p_offset(endian), len)),
+                PT_LOAD => loads.push(Load {
+                    vaddr: segment.p_vaddr(endian),
+                    paddr,
+                    offset: 0,
+                    len,
+                }),
+                _ => return None,
+            }
+        }
+        // The region is aligned to its size, and the header lies in it.
+        let start = at / REGION_LEN * REGION_LEN;
+        (!loads.is_empty()).then_some(Self {
+            region: start..start + REGION_LEN,
+            notes,
+            loads,
+        })
+    }
+}
+
+/// The notes in `len` bytes at `at`; a name of no length ends them.
+fn notes_at(pages: &Pages, at: u64, len: u64) -> Vec<Note> {
+    let read = |at: u64, len: usize| -> Vec<u8> {
+        let byte = |at: u64| {
+            pages
+                .get(&(at / PAGE * PAGE))
+                .map_or(0, |page| page[(at % PAGE) as usize])
+        };
+        (at..).take(len).map(byte).collect()
+    };
+    let mut notes = Vec::new();
+    let (mut next, end) = (at, at + len);
+    while next + 12 <= end {
+        let word = |at: u64| u32::from_le_bytes(read(at, 4).try_into().expect("four bytes"));
+        let (name_len, desc_len, kind) = (word(next), word(next + 4), word(next + 8));
+        if name_len == 0 {
+            break;
+        }
+        let desc_at = next + 12 + u64::from(name_len).next_multiple_of(4);
+        let name = String::from_utf8_lossy(&read(next + 12, name_len as usize))
+            .trim_end_matches('\0')
+            .to_owned();
+        notes.push(Note {
+            name,
+            kind,
+            desc: read(desc_at, desc_len as usize),
+        });
+        next = desc_at + u64::from(desc_len).next_multiple_of(4);
+    }
+    notes
+}
+
+/// Notes in a form that a failure can show.
+fn described(notes: &[Note]) -> Vec<String> {
+    let describe =
+        |Note { name, kind, desc }: &Note| format!("{name} {kind:#x}: {}", desc.escape_ascii());
+    notes.iter().map(describe).collect()
+}
+
+/// Virtual address, physical address and length of each segment, in order of address.
+fn mappings(loads: &[Load]) -> Vec<String> {
+    let mut all: Vec<_> = loads
+        .iter()
+        .map(|load| (load.vaddr, load.paddr, load.len))
+        .collect();
+    all.sort_unstable();
+    all.iter()
+        .map(|(vaddr, paddr, len)| format!("{vaddr:#x} -> {paddr:#x}, {len:#x}"))
+        .collect()
+}
+
+/// Leaves out the pages of `region`.
+fn outside(mut pages: Pages, region: &Range<u64>) -> Pages {
+    pages.retain(|at, _| !region.contains(at));
+    pages
+}
+
+fn assert_same(one: &str, first: &Pages, other: &str, second: &Pages) {
+    let all = first
+        .keys()
+        .chain(second.keys().filter(|at| !first.contains_key(at)));
+    let differing: Vec<String> = all
+        .filter(|at| first.get(at) != second.get(at))
+        .map(|at| format!("{at:#x}"))
+        .collect();
+    let shown = differing.get(..8).unwrap_or(&differing);
+    assert!(
+        differing.is_empty(),
+        "{} pages differ between {one} and {other}: {shown:?}",
+        differing.len()
+    );
+}
