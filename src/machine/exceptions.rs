@@ -106,6 +106,8 @@ unsafe extern "C" {
     static guarded_begin: u8;
     static guarded_end: u8;
     static guarded_fault: u8;
+    static semihosting_hlt: u8;
+    static semihosting_absent: u8;
     fn guarded_copy(to: *mut u8, from: *const u8, bytes: usize) -> u64;
     fn guarded_is_zero(from: *const u8, bytes: usize) -> u64;
     #[link_name = "capture_registers"]
@@ -122,6 +124,10 @@ extern "C" fn exception_handler(frame: &mut TrapFrame, kind: u64) {
     };
     if matches!(kind_of_four, Kind::Synchronous | Kind::SError) && is_guarded(frame.pc) {
         frame.pc = (&raw const guarded_fault).addr() as u64;
+        return;
+    }
+    if kind_of_four == Kind::Synchronous && frame.pc == (&raw const semihosting_hlt).addr() as u64 {
+        frame.pc = (&raw const semihosting_absent).addr() as u64;
         return;
     }
     let installed = HANDLERS.load(Ordering::Acquire);

@@ -185,6 +185,22 @@ guarded_fault:
 .size guarded_copy, . - guarded_copy
 
 // ---------------------------------------------------------------------------------------------------------------------
+// semihosting_call(operation, block) -> result, or -1 when nobody takes the call: HLT is undefined then, and the handler moves
+// ELR from semihosting_hlt to semihosting_absent.
+.global semihosting_call
+.type semihosting_call, %function
+semihosting_call:
+.cfi_startproc
+semihosting_hlt:
+        hlt     #0xf000
+        ret
+semihosting_absent:
+        mov     x0, #-1
+        ret
+.cfi_endproc
+.size semihosting_call, . - semihosting_call
+
+// ---------------------------------------------------------------------------------------------------------------------
 // capture_registers(to): stores the caller's registers: x0-x30, SP, PC = return address, PSTATE.
 .global capture_registers
 .type capture_registers, %function

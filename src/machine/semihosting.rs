@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Arm semihosting (ARM-software/abi-aa semihosting.rst): exit codes and host files.
 //!
-//! `HLT #0xF000` without a debugger is an undefined instruction, so a call is made only where the command line said that a
-//! host listens.
-
-use core::arch::asm;
+//! `HLT #0xF000` without a debugger is an undefined instruction: the handler then lets the call fail. A call is made only where
+//! the command line asked for one.
 
 const SYS_OPEN: u64 = 0x01;
 const SYS_CLOSE: u64 = 0x02;
@@ -13,24 +11,19 @@ const SYS_FLEN: u64 = 0x0c;
 const SYS_EXIT: u64 = 0x18;
 const ADP_STOPPED_APPLICATION_EXIT: u64 = 0x20026;
 
-/// One semihosting call.
-///
-/// # Safety
-/// `block` must be what the operation's section of the specification says, and stay valid during the call.
-unsafe fn call(operation: u64, block: u64) -> i64 {
-    let result: u64;
-    // SAFETY: the caller vouches for the parameter block; the host changes only what the operation names.
-    unsafe {
-        asm!("hlt #0xf000", inout("x0") operation => result, in("x1") block, options(nostack))
-    };
-    result as i64
+unsafe extern "C" {
+    /// One semihosting call; -1 when nobody takes it.
+    ///
+    /// # Safety
+    /// `block` must be what the operation's section of the specification says, and stay valid during the call.
+    fn semihosting_call(operation: u64, block: u64) -> i64;
 }
 
 /// Ends the emulation with `status`. Returns only where no host is listening.
 pub fn exit(status: u32) {
     let block = [ADP_STOPPED_APPLICATION_EXIT, u64::from(status)];
     // SAFETY: SYS_EXIT on AArch64 takes two words: reason and subcode.
-    unsafe { call(SYS_EXIT, block.as_ptr().addr() as u64) };
+    unsafe { semihosting_call(SYS_EXIT, block.as_ptr().addr() as u64) };
 }
 
 /// A file on the host, opened for reading.
@@ -44,7 +37,7 @@ impl HostFile {
     pub fn open(path: &core::ffi::CStr) -> Option<Self> {
         let block = [path.as_ptr().addr() as u64, 1, path.count_bytes() as u64];
         // SAFETY: SYS_OPEN takes pointer, mode (1 = "rb"), length without the NUL.
-        let handle = unsafe { call(SYS_OPEN, block.as_ptr().addr() as u64) };
+        let handle = unsafe { semihosting_call(SYS_OPEN, block.as_ptr().addr() as u64) };
         u64::try_from(handle).ok().map(|handle| Self { handle })
     }
 
@@ -52,7 +45,7 @@ impl HostFile {
     pub fn size(&self) -> Option<u64> {
         let block = [self.handle];
         // SAFETY: SYS_FLEN takes the handle.
-        u64::try_from(unsafe { call(SYS_FLEN, block.as_ptr().addr() as u64) }).ok()
+        u64::try_from(unsafe { semihosting_call(SYS_FLEN, block.as_ptr().addr() as u64) }).ok()
     }
 
     /// Reads until `buffer` is full. Returns the bytes read.
@@ -63,7 +56,7 @@ impl HostFile {
             buffer.len() as u64,
         ];
         // SAFETY: SYS_READ takes handle, buffer, length; it writes at most that many bytes, and returns how many are missing.
-        let missing = unsafe { call(SYS_READ, block.as_ptr().addr() as u64) };
+        let missing = unsafe { semihosting_call(SYS_READ, block.as_ptr().addr() as u64) };
         usize::try_from(missing).map_or(0, |missing| buffer.len().saturating_sub(missing))
     }
 }
@@ -72,6 +65,6 @@ impl Drop for HostFile {
     fn drop(&mut self) {
         let block = [self.handle];
         // SAFETY: SYS_CLOSE takes the handle, which is not used again.
-        unsafe { call(SYS_CLOSE, block.as_ptr().addr() as u64) };
+        unsafe { semihosting_call(SYS_CLOSE, block.as_ptr().addr() as u64) };
     }
 }
