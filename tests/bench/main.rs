@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Measures dumps on QEMU virt and writes docs/benchmarks.md; started by scripts/bench.
+//!
+//! Nothing here judges: times on shared machines are noise, so that only sizes and ratios can be compared between runs.
+#![forbid(unsafe_code)]
+
+mod cpu_meter;
+mod document;
+mod encodings;
+mod line;
+mod linux_guest;
+mod linux_rows;
+mod region_use;
+mod surroundings;
+mod virt_rows;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use blackbox::artefacts;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let output = arguments.next().map_or_else(
+        || artefacts::root().join("docs/benchmarks.md"),
+        PathBuf::from,
+    );
+    if arguments.next().is_some() {
+        eprintln!("usage: bench [OUTPUT]");
+        return ExitCode::from(2);
+    }
+    let surroundings = surroundings::look();
+    let virt = virt_rows::measure();
+    let linux = match linux_guest::missing() {
+        None => Ok(linux_rows::measure()),
+        Some(why) => {
+            eprintln!("bench: no Linux rows: {why}");
+            Err(why)
+        }
+    };
+    let text = document::text(&surroundings, &virt, linux.as_ref());
+    match std::fs::write(&output, text) {
+        Ok(()) => {
+            eprintln!("bench: wrote {}", output.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {}: {error}", output.display());
+            ExitCode::FAILURE
+        }
+    }
+}
