@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::dump::{self, Mark, MarkError};
 
@@ -37,6 +38,25 @@ impl Page {
     }
 }
 
+/// The PIN, in a static: a page of its own inside the kernel's image.
+#[repr(C, align(4096))]
+struct Pin([AtomicU64; WORDS]);
+
+static PIN: Pin = Pin([const { AtomicU64::new(0) }; WORDS]);
+
+impl Pin {
+    fn fill(&self, seed: u64) {
+        for (index, word) in (0..).zip(&self.0) {
+            word.store(pattern(seed, index), Ordering::Relaxed);
+        }
+    }
+
+    fn addresses(&self) -> Range<*const u8> {
+        let words = self.0.as_ptr_range();
+        words.start.cast()..words.end.cast()
+    }
+}
+
 /// Word number `index` of the stream of a seed (SplitMix64): it stands for data that no one can guess.
 #[must_use]
 pub const fn pattern(seed: u64, index: u64) -> u64 {
@@ -48,6 +68,8 @@ pub const fn pattern(seed: u64, index: u64) -> u64 {
 
 /// Seed of the keys.
 pub const KEYS: u64 = 0x6b65_7973;
+/// Seed of the PIN.
+pub const PIN_SEED: u64 = 0x7069_6e21;
 /// Seed of the samples.
 pub const SAMPLES: u64 = 0x7361_6d70;
 /// Seed of the trace.
@@ -61,11 +83,11 @@ pub struct Memory {
     pub samples: Box<Page>,
     /// Wanted early.
     pub trace: Box<Page>,
-    _marks: [Mark; 3],
+    _marks: [Mark; 4],
 }
 
 impl Memory {
-    /// Makes and marks it. The keys are marked before they are there.
+    /// Makes and marks it. Keys and PIN are marked before they are there.
     ///
     /// # Errors
     /// No mark was left.
@@ -73,10 +95,12 @@ impl Memory {
         let (mut keys, mut samples, mut trace) = (Page::new(), Page::new(), Page::new());
         let marks = [
             dump::secret(keys.addresses())?,
+            dump::secret(PIN.addresses())?,
             dump::app_data(samples.addresses())?,
             dump::also(trace.addresses(), "trace")?,
         ];
         keys.fill(KEYS);
+        PIN.fill(PIN_SEED);
         samples.fill(SAMPLES);
         trace.fill(TRACE);
         Ok(Self {
