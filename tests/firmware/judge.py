@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Crashes the firmware in QEMU at several dump levels, and judges what its dumps hold.
 
-Usage: judge.py AFTERIMAGE DIRECTORY
+Usage: judge.py AFTERIMAGE [DIRECTORY [UNITTEST ARGUMENTS]]
 
-AFTERIMAGE is the host command, DIRECTORY holds the built programs `firmware` and `self-test`. The dumps are read here and
-by gdb-multiarch, not by the command that wrote them.
+AFTERIMAGE is the host command. DIRECTORY holds the built programs; without it they are built here, with CAPTURE_IMAGE
+from the environment. The dumps are read here and by gdb-multiarch, not by the command that wrote them.
 """
 
 import functools
@@ -27,6 +27,7 @@ MASK = (1 << 64) - 1
 STACK_LEN = 16 << 10
 PT_LOAD, PT_NOTE, NT_PRSTATUS = 1, 4, 1
 
+TARGET = "aarch64-unknown-none-softfloat"
 AFTERIMAGE = pathlib.Path()
 DIRECTORY = pathlib.Path()
 
@@ -227,8 +228,18 @@ class Endings(unittest.TestCase):
         run.core()
 
 
+def build():
+    """Builds the programs of this folder's crate; returns where they are."""
+    here = pathlib.Path(__file__).resolve().parent
+    subprocess.run(["cargo", "build", "--release", "--target", TARGET], cwd=here, check=True)
+    answer = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], cwd=here, check=True,
+                            stdout=subprocess.PIPE)
+    return pathlib.Path(json.loads(answer.stdout)["target_directory"]) / TARGET / "release"
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    AFTERIMAGE, DIRECTORY = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
+    AFTERIMAGE = pathlib.Path(sys.argv[1]).resolve()
+    DIRECTORY = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else build()
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Boots the on-target tests that end in a crash or a failure on purpose, and judges exit status, transcript and dump.
+"""Boots the on-target tests on several machines, and judges exit status, transcript and, where one crashes, the dump.
 
-Usage: judge.py AFTERIMAGE DIRECTORY
+Usage: judge.py AFTERIMAGE [DIRECTORY [UNITTEST ARGUMENTS]]
 
-AFTERIMAGE is the host command, DIRECTORY holds the built programs `crashes` and `verdicts`.
+AFTERIMAGE is the host command. DIRECTORY holds the built programs; without it they are built here, with CAPTURE_IMAGE
+from the environment.
 """
 
 import json
@@ -27,8 +28,17 @@ CRASHES = {
     "write_to_the_crash_region_is_fatal": ("region-protection", "access to the crash region"),
     "failed_allocation_is_fatal": ("panic", "memory allocation of"),
 }
+PROGRAMS = ("memory", "crash-region", "marks", "interrupts")
+# Entered at EL1, EL2 and EL3, with GICv2 and GICv3.
+MACHINES = {
+    "el1": (),
+    "el2_gicv2_4_cpus": ("-M", "virt,virtualization=on", "-smp", "4"),
+    "el2_gicv3_8_cpus": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "max", "-smp", "8", "-m", "1G"),
+    "el3": ("-M", "virt,secure=on", "-cpu", "cortex-a53"),
+}
 RUN_TIMEOUT = 60
 
+TARGET = "aarch64-unknown-none-softfloat"
 AFTERIMAGE = pathlib.Path()
 DIRECTORY = pathlib.Path()
 
@@ -90,6 +100,30 @@ for crash_name, (crash_kind, crash_words) in CRASHES.items():
     add_crash_test(crash_name, crash_kind, crash_words)
 
 
+class Properties(Booted):
+    """The programs whose tests all pass, on each machine."""
+
+
+def add_property_test(program, machine, arguments):
+    """Adds a test that boots a program on a machine."""
+
+    def test(self):
+        status, text, cores = self.boot(program, "semihosting", *arguments)
+        self.assertEqual((status, cores), (0, []), text)
+        announced = re.search(r"(?m)^running (\d+) tests$", text)
+        self.assertIsNotNone(announced, text)
+        number = announced[1]
+        self.assertIn(f"\ntest result: ok. {number} passed; 0 failed; 0 ignored; 0 filtered out\n", text)
+        self.assertEqual(len(re.findall(r"(?m)^test \w+ \.\.\. ok$", text)), int(number), text)
+
+    setattr(Properties, f"test_{program.replace('-', '_')}_on_{machine}", test)
+
+
+for test_program in PROGRAMS:
+    for machine_name, machine_arguments in MACHINES.items():
+        add_property_test(test_program, machine_name, machine_arguments)
+
+
 class Verdicts(Booted):
     """What the harness says of a test, and the exit status it ends with."""
 
@@ -137,8 +171,18 @@ class Verdicts(Booted):
         self.assertIn("test result: ok. 1 passed", text)
 
 
+def build():
+    """Builds the programs of this folder's crate; returns where they are."""
+    here = pathlib.Path(__file__).resolve().parent
+    subprocess.run(["cargo", "build", "--release", "--target", TARGET], cwd=here, check=True)
+    answer = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], cwd=here, check=True,
+                            stdout=subprocess.PIPE)
+    return pathlib.Path(json.loads(answer.stdout)["target_directory"]) / TARGET / "release"
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    AFTERIMAGE, DIRECTORY = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
+    AFTERIMAGE = pathlib.Path(sys.argv[1]).resolve()
+    DIRECTORY = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else build()
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]])

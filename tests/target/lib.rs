@@ -6,8 +6,11 @@
 //! CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUNNER="$PWD/target/release/afterimage run" \
 //! cargo test --release --no-fail-fast --target aarch64-unknown-none-softfloat -p target-tests -- -- -append semihosting
 //! ```
-//! What follows the second `--` goes to QEMU: `-smp 4`, or `test=NAME` in `-append` to run one property. Programs that
-//! end in a crash or a failure on purpose are booted by `judge.py`.
+//! What follows the second `--` goes to QEMU: `-smp 4`, or `test=NAME` in `-append` to run one property. All of it, on
+//! several machines, with the programs that end in a crash or a failure on purpose:
+//! ```text
+//! CAPTURE_IMAGE=$PWD/target/images/qemu-virt/capture.Image tests/target/judge.py target/release/afterimage
+//! ```
 //!
 //! Here: what the programs share. The tests look at memory from outside, by guarded reads, not through the library's
 //! own accessors.
