@@ -33,28 +33,31 @@ impl RegionUse {
     pub(crate) fn read(memory: &Memory, region: &Range<u64>) -> Self {
         let bytes = memory.read(region.start, (region.end - region.start) as usize);
         let pages = || bytes.chunks(PAGE as usize);
-        let begins = |magic: &'static [u8]| pages().find(|page| page.starts_with(magic));
         let (at, magic) = IMAGE_MAGIC;
         let image = pages().find(|page| page.get(at..at + magic.len()) == Some(&magic));
         let image = image
             .and_then(|page| crate::line::word(page, 16))
             .expect("an Image in the region");
-        let header = begins(&ELF_MAGIC).expect("an ELF core header in the region");
-        let count = header
-            .get(56..58)
+        let place = |magic: &[u8]| pages().position(|page| page.starts_with(magic));
+        let header_at =
+            place(&ELF_MAGIC).expect("an ELF core header in the region") * PAGE as usize;
+        let count = bytes.get(header_at + 56..header_at + 58);
+        let count = count
             .and_then(|field| field.try_into().ok())
             .map_or(0, u16::from_le_bytes);
-        let at = pages()
-            .position(|page| page.starts_with(&FDT_MAGIC))
-            .expect("a device tree in the region");
-        let tree = bytes.get(at * PAGE as usize..).unwrap_or(&[]);
+        let tree_at = place(&FDT_MAGIC).expect("a device tree in the region") * PAGE as usize;
+        let tree = bytes.get(tree_at..).unwrap_or(&[]);
+        // The header's pages are reserved, too, but counted as its own.
+        let reserved = reservations(tree).into_iter().filter(|(start, _)| {
+            region.contains(start) && *start != region.start + header_at as u64
+        });
         Self {
             region: region.end - region.start,
             image,
             // Header and program headers of ELF64.
             core_header: 64 + 56 * u64::from(count),
             device_tree: content_len(tree),
-            supervisor: reserved(tree, region),
+            supervisor: reserved.map(|(_, len)| len).sum(),
         }
     }
 
@@ -81,18 +84,15 @@ fn content_len(tree: &[u8]) -> u64 {
     structure.max(strings)
 }
 
-/// Bytes of `region` that the tree's memory reservation block keeps from the kernel.
-fn reserved(tree: &[u8], region: &Range<u64>) -> u64 {
+/// Start and length of each entry of the tree's memory reservation block.
+fn reservations(tree: &[u8]) -> Vec<(u64, u64)> {
     let entries = tree
         .get(field(tree, 4) as usize..)
         .unwrap_or(&[])
         .chunks_exact(16);
     let word = |entry: &[u8], at| crate::line::word(entry, at).unwrap_or(0).swap_bytes();
     let entries = entries.map(|entry| (word(entry, 0), word(entry, 8)));
-    let used = entries.take_while(|entry| *entry != (0, 0));
-    used.filter(|(start, _)| region.contains(start))
-        .map(|(_, len)| len)
-        .sum()
+    entries.take_while(|entry| *entry != (0, 0)).collect()
 }
 
 #[cfg(test)]
@@ -129,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn reservation_in_the_region_counts() {
-        assert_eq!(reserved(&tree(0x5000, 0x1000), &(0x4000..0x8000)), 0x1000);
+    fn reservations_end_with_the_empty_one() {
+        assert_eq!(reservations(&tree(0x5000, 0x1000)), [(0x5000, 0x1000)]);
     }
 
     #[test]
-    fn reservation_elsewhere_does_not_count() {
-        assert_eq!(reserved(&tree(0x9000, 0x1000), &(0x4000..0x8000)), 0);
+    fn tree_that_is_cut_off_has_no_reservations() {
+        assert_eq!(reservations(&[0xd0, 0x0d, 0xfe, 0xed]), []);
     }
 }

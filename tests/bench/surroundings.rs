@@ -46,8 +46,13 @@ pub(crate) fn look() -> Surroundings {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let qemu = first_line(Command::new("qemu-system-aarch64").arg("--version"));
     let mut git = Command::new("git");
-    git.current_dir(artefacts::root())
-        .args(["describe", "--always", "--abbrev=12", "--exclude=*"]);
+    git.current_dir(artefacts::root()).args([
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]);
     Surroundings {
         cpu: model.map_or_else(
             || std::env::consts::ARCH.to_owned(),
