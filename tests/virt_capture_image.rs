@@ -67,11 +67,6 @@ fn capture_image_that_cannot_be_loaded_is_named_and_the_machine_boots_on() {
             shown: "big-endian",
         },
         Damaged {
-            name: "pages of 64 KiB",
-            damage: |image| image[FLAGS] |= 0b110,
-            shown: "page size",
-        },
-        Damaged {
             name: "too large",
             damage: |image| set(image, IMAGE_SIZE, 3 << 20),
             shown: "0x300000",

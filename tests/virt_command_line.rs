@@ -44,12 +44,15 @@ fn crashkernel_that_is_malformed_is_named_with_its_byte() {
             "a=b crashkernel=2Mx",
             &["byte 18", "unexpected character 'x'", "no crash region"],
         ),
-        Line("crashkernel=2M@", &["byte 15", "no crash region"]),
         Line(
             "crashkernel=2M-1M:2M",
             &["byte 15", "is not above", "no crash region"],
         ),
-        Line("crashkernel=1M-2M", &["byte 17", "no crash region"]),
+        // Without a colon before the first blank these are no ranges (kernel/crash_reserve.c).
+        Line(
+            "crashkernel=1M-2M",
+            &["byte 14", "unexpected character '-'", "no crash region"],
+        ),
         Line(
             "crashkernel=4M crashkernel=x",
             &["byte 27", "no crash region"],
@@ -110,6 +113,8 @@ fn crashkernel_that_is_right_is_honoured() {
             "crashkernel=4M crashkernel=2M",
             &["2048 KiB", "capture kernel armed"],
         ),
+        // The simple form takes an empty offset for none, as Linux does.
+        Line("crashkernel=2M@", &["2048 KiB", "capture kernel armed"]),
         Line("crashkernel=3M", &["4096 KiB", "capture kernel armed"]),
         Line("", &["2048 KiB", "capture kernel armed"]),
     ];

@@ -2,7 +2,7 @@
 //! The dump equals QEMU's own memory, byte for byte, on every kind of machine.
 
 use blackbox::matrix::{self, Row};
-use blackbox::{Entry, Machine, oracle};
+use blackbox::{Entry, Machine, device_tree, oracle};
 
 fn crashes_at_last_cpu(row: &Row) -> Machine {
     row.machine().append(&format!(
@@ -36,4 +36,53 @@ fn dump_of_several_ram_ranges_holds_all_of_memory() {
         .entry(Entry::El2);
     let (crashed, _) = oracle::compare_with_memory(machine.append("lkdtm=PANIC@200 dump_level=0"));
     oracle::assert_nothing_is_missing(&crashed);
+}
+
+/// The memory node of a machine of 128 MiB, as dtc prints it.
+const MEMORY_REG: &str = "<0x00 0x40000000 0x00 0x8000000>";
+
+#[test]
+fn dump_of_ram_with_a_hole_leaves_the_hole_out() {
+    let machine = Machine::new()
+        .cpus(2)
+        .append("lkdtm=PANIC@100 dump_level=0 dump_then=halt")
+        .paused();
+    let mut running = machine.start();
+    device_tree::edit_source(&running, |text| {
+        text.replace(
+            MEMORY_REG,
+            "<0x00 0x40000000 0x00 0x5000000 0x00 0x46000000 0x00 0x2000000>",
+        )
+    });
+    running.go_on();
+    let crashed = oracle::finish(running);
+    let covered = crashed.dump.covered();
+    assert_eq!(crashed.region, 0x47e0_0000..0x4800_0000);
+    assert_eq!(
+        covered,
+        [0x4000_0000..0x4500_0000, 0x4600_0000..0x47e0_0000]
+    );
+    let memory = crashed.running.memory.pages();
+    let differing = crashed
+        .dump
+        .pages()
+        .into_iter()
+        .find(|(at, page)| memory.get(at) != Some(page));
+    assert_eq!(differing.map(|(at, _)| at), None, "first page that differs");
+}
+
+#[test]
+fn crash_region_of_the_device_tree_is_used() {
+    let machine = Machine::new()
+        .append("crashkernel=4M lkdtm=PANIC@100 dump_then=halt")
+        .paused();
+    let mut running = machine.start();
+    device_tree::edit_source(&running, |text| {
+        let node = "\n\treserved-memory {\n\t\t#address-cells = <2>;\n\t\t#size-cells = <2>;\n\t\tranges;\n\
+            \t\tcrashkernel@43000000 {\n\t\t\treg = <0 0x43000000 0 0x200000>;\n\t\t};\n\t};\n\n\tpsci {";
+        text.replacen("\n\tpsci {", node, 1)
+    });
+    running.go_on();
+    let crashed = oracle::finish(running);
+    assert_eq!(crashed.region, 0x4300_0000..0x4320_0000);
 }
