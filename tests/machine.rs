@@ -2,6 +2,7 @@
 //! A QEMU `virt` machine: what it is made of, and a running one.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -336,6 +337,22 @@ impl Running {
         self.qmp.execute("cont", json!({}));
     }
 
+    /// Waits until CPU `cpu` executes in `code`.
+    ///
+    /// # Panics
+    /// It does not come there.
+    pub fn wait_for_cpu_in(&mut self, cpu: usize, code: &Range<u64>) {
+        let arrived = self.deadline.poll(|| {
+            let pc = program_counter(&mut self.qmp, cpu);
+            pc.is_some_and(|pc| code.contains(&pc)).then_some(())
+        });
+        assert!(
+            arrived.is_some(),
+            "CPU {cpu} did not come to {code:x?}:\n{}",
+            self.console.transcript()
+        );
+    }
+
     /// Whether QEMU still runs.
     pub fn is_alive(&mut self) -> bool {
         self.qemu.exit_status().is_none()
@@ -351,6 +368,14 @@ impl Running {
             None => panic!("QEMU did not end:\n{}", self.console.transcript()),
         }
     }
+}
+
+/// What QEMU's monitor says of the PC of CPU `cpu`.
+fn program_counter(qmp: &mut Qmp, cpu: usize) -> Option<u64> {
+    let arguments = json!({ "command-line": "info registers", "cpu-index": cpu });
+    let text = qmp.execute("human-monitor-command", arguments);
+    let (_, rest) = text.as_str()?.split_once("PC=")?;
+    u64::from_str_radix(rest.split_whitespace().next()?, 16).ok()
 }
 
 fn accept(listener: &UnixListener, qemu: &mut Qemu) -> UnixStream {

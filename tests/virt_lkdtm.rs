@@ -3,7 +3,7 @@
 
 use blackbox::backtrace::{self, Frame};
 use blackbox::oracle::{self, Crashed};
-use blackbox::{Entry, Machine, host};
+use blackbox::{Entry, Machine, host, symbols};
 use serde_json::json;
 
 /// The three calls above each crash, innermost first.
@@ -175,12 +175,12 @@ fn corrupt_stack_shows_the_bad_return_address_and_where_unwinding_stopped() {
 #[test]
 fn endless_loop_is_ended_by_the_sysrq_sequence() {
     for entry in [Entry::El1, Entry::El2] {
-        let running = machine("LOOP")
+        let mut running = machine("LOOP")
             .entry(entry)
             .append("dump_then=halt")
             .start();
         running.console.wait_for("provoking Loop");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        running.wait_for_cpu_in(0, &symbols::code_of(&oracle::elf(), "endless_loop"));
         running.console.send(SYSRQ_CRASH);
         let crashed = oracle::finish(running);
         assert_eq!(
@@ -197,6 +197,7 @@ fn endless_loop_is_ended_by_the_sysrq_sequence() {
 fn endless_loop_is_ended_by_a_break() {
     let mut running = machine("LOOP").append("dump_then=halt").start();
     running.console.wait_for("provoking Loop");
+    running.wait_for_cpu_in(0, &symbols::code_of(&oracle::elf(), "endless_loop"));
     running
         .qmp
         .execute("chardev-send-break", json!({ "id": "line" }));

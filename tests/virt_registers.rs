@@ -63,12 +63,13 @@ fn registers_of_the_crashing_cpu_are_those_at_the_exception_vector_el2() {
 
 /// Lets CPU 1 spin with the pattern, and crashes CPU 0.
 fn spin_then_crash(name: &str, machine: Machine) -> Running {
-    let running = machine
+    let mut running = machine
         .cpus(2)
         .append(&format!("lkdtm={name}@150 lkdtm_cpu=1 dump_then=halt"))
         .start();
     running.console.wait_for("lkdtm: provoking Pattern");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let spin = symbols::address_of(&oracle::elf(), "lkdtm_pattern_spin");
+    running.wait_for_cpu_in(1, &(spin..spin + 4));
     running.console.send(SYSRQ_CRASH);
     running
 }
