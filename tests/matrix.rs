@@ -161,6 +161,7 @@ pub fn for_each<T: fmt::Display + Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
         loop {
             let next = queue.lock().expect("the queue").next();
             let Some(row) = next else { break };
+            println!("row: {row}");
             if let Err(cause) = catch_unwind(AssertUnwindSafe(|| check(row))) {
                 let text = cause.downcast_ref::<String>().map(String::as_str);
                 let text = text

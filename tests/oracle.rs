@@ -115,20 +115,7 @@ pub fn compare_with_memory(machine: Machine) -> (Crashed, Pages) {
     let before = running.memory.pages();
     running.console.release();
     let crashed = finish(running);
-    let after = outside(crashed.running.memory.pages(), &crashed.region);
-    let before = outside(before, &crashed.region);
-    assert!(
-        !crashed.region.is_empty(),
-        "no crash region in the report:\n{}",
-        crashed.report
-    );
-    assert_same(
-        "memory at the first frame",
-        &before,
-        "memory after the last",
-        &after,
-        |_| true,
-    );
+    let after = assert_unchanged("the first frame", before, &crashed);
 
     let covered = crashed.dump.covered();
     let is_covered = |at: u64| covered.iter().any(|range| range.contains(&at));
@@ -140,6 +127,29 @@ pub fn compare_with_memory(machine: Machine) -> (Crashed, Pages) {
         is_covered,
     );
     (crashed, after)
+}
+
+/// Asserts that memory outside the region is as it was when `since` happened, and returns it.
+///
+/// # Panics
+/// Something was written.
+#[must_use]
+pub fn assert_unchanged(since: &str, before: Pages, crashed: &Crashed) -> Pages {
+    assert!(
+        !crashed.region.is_empty(),
+        "no crash region in the report:\n{}",
+        crashed.report
+    );
+    let before = outside(before, &crashed.region);
+    let after = outside(crashed.running.memory.pages(), &crashed.region);
+    assert_same(
+        &format!("memory at {since}"),
+        &before,
+        "memory after the last",
+        &after,
+        |_| true,
+    );
+    after
 }
 
 /// Asserts that the file covers all of RAM but the region.

@@ -38,6 +38,44 @@ fn dump_of_several_ram_ranges_holds_all_of_memory() {
     oracle::assert_nothing_is_missing(&crashed);
 }
 
+/// Where the region of a machine of 128 MiB begins, and in it the capture Image with its entry.
+const CAPTURE_ENTRY: u64 = 0x47e0_0000;
+
+#[test]
+fn nothing_outside_the_region_is_written_from_the_first_instruction_of_the_capture_kernel() {
+    for (entry, cpu) in [
+        (Entry::El1, "cortex-a53"),
+        (Entry::El2, "cortex-a72"),
+        (Entry::El2, "max"),
+        (Entry::El3, "max"),
+    ] {
+        let machine = Machine::new()
+            .entry(entry)
+            .cpu(cpu)
+            .append("lkdtm=PANIC@100 dump_then=halt");
+        let mut running = machine.with_gdb().start();
+        let mut gdb = running.gdb.take().expect("a gdbstub");
+        gdb.hardware_breakpoint(CAPTURE_ENTRY, true);
+        gdb.go_on();
+        gdb.wait_for_stop();
+        assert_eq!(
+            gdb.general_registers().get(32),
+            Some(&CAPTURE_ENTRY),
+            "{entry:?}, {cpu}: stopped elsewhere"
+        );
+        let before = running.memory.pages();
+        gdb.hardware_breakpoint(CAPTURE_ENTRY, false);
+        gdb.go_on();
+        let crashed = oracle::finish(running);
+        let after = oracle::assert_unchanged("the first instruction", before, &crashed);
+        assert!(
+            after.len() > 100,
+            "pages that are not zero: {}",
+            after.len()
+        );
+    }
+}
+
 /// The memory node of a machine of 128 MiB, as dtc prints it.
 const MEMORY_REG: &str = "<0x00 0x40000000 0x00 0x8000000>";
 
