@@ -76,26 +76,27 @@ host_tests() {
 
 blackbox_tests() { cargo test --no-fail-fast -p blackbox -- --nocapture; }
 
-# The runner of target tests is the host command itself: it boots the ELF in QEMU and passes its exit status on.
-target_runner() {
-    printf '%s/release/afterimage run' "${CARGO_TARGET_DIR:-$TARGET_DIR}"
-}
+# The host command, which boots an ELF in QEMU and passes its exit status on: cargo's runner, and the judges' tool.
+host_command() { printf '%s/release/afterimage' "${CARGO_TARGET_DIR:-$TARGET_DIR}"; }
 
+# On-target tests: by cargo with its runner, then booted on more machines and judged, with the ones that crash.
 target_tests() {
     [ -f tests/target/Cargo.toml ] || fail "tests/target/Cargo.toml is missing: there are no on-target tests to run"
-    local runner
-    runner=$(target_runner)
-    CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUNNER=$runner CAPTURE_IMAGE=$IMAGES/qemu-virt/capture.Image \
-        timeout 600 cargo test --release --no-fail-fast --target "$FIRMWARE_TARGET" --manifest-path tests/target/Cargo.toml
+    local host
+    host=$(host_command)
+    export CAPTURE_IMAGE=$IMAGES/qemu-virt/capture.Image
+    CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUNNER="$host run" timeout 600 cargo test --release --no-fail-fast \
+        --target "$FIRMWARE_TARGET" -p target-tests --test memory --test crash-region --test marks --test interrupts
+    timeout 600 tests/target/judge.py "$host"
 }
 
 # The stranger's crate, copied to a place outside the tree, where only what it says itself is in force.
 firmware_tests() {
     [ -f tests/firmware/Cargo.toml ] || fail "tests/firmware/Cargo.toml is missing: there is no stranger's crate to build"
-    local away channel runner status=0
+    local away channel host status=0
     away=$(mktemp -d)
     channel=$(sed -n 's/^channel *= *"\(.*\)"/\1/p' rust-toolchain.toml)
-    runner=$(target_runner)
+    host=$(host_command)
     cp -R tests/firmware/. "$away"
     rm -rf "$away/target"
     # In the tree its dependencies are relative paths; elsewhere they are where the tree is.
@@ -103,8 +104,8 @@ firmware_tests() {
     (
         cd "$away"
         export RUSTUP_TOOLCHAIN=$channel CARGO_TARGET_DIR=$TARGET_DIR/firmware
-        export CAPTURE_IMAGE=$IMAGES/qemu-virt/capture.Image CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_RUNNER=$runner
-        timeout 600 cargo test --release --no-fail-fast --target "$FIRMWARE_TARGET"
+        export CAPTURE_IMAGE=$IMAGES/qemu-virt/capture.Image
+        timeout 600 ./judge.py "$host"
     ) || status=$?
     rm -rf "$away"
     return $status

@@ -73,6 +73,10 @@ fn arguments(kernel: &Path, socket: &Path, user: &[OsString]) -> Vec<OsString> {
     arguments.push(chardev);
     arguments.push("-kernel".into());
     arguments.push(kernel.into());
+    // The word by which a kernel knows that a host takes its semihosting calls; a command line of the user's says it itself.
+    if !user.iter().any(|argument| argument == "-append") {
+        arguments.extend(["-append", "semihosting"].map(OsString::from));
+    }
     arguments.extend_from_slice(user);
     arguments
 }
@@ -190,12 +194,15 @@ mod tests {
             Path::new("/s"),
             &["-smp".into(), "4".into()],
         );
-        assert!(arguments.ends_with(&[
-            "-kernel".into(),
-            "k.elf".into(),
-            "-smp".into(),
-            "4".into()
-        ]));
+        assert!(arguments.ends_with(&["semihosting".into(), "-smp".into(), "4".into()]));
         assert!(arguments.contains(&"cortex-a72".into()));
+    }
+
+    #[test]
+    fn command_line_of_the_user_is_the_only_one() {
+        let user = ["-append", "test=one"].map(OsString::from);
+        let arguments = arguments(Path::new("k.elf"), Path::new("s"), &user);
+        let appends = arguments.iter().filter(|argument| *argument == "-append");
+        assert_eq!(appends.count(), 1);
     }
 }

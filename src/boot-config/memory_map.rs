@@ -134,6 +134,28 @@ impl MemoryMap {
         Ok(map)
     }
 
+    /// Forgets all RAM from the address `end` on; returns what was cut off, from the first address to the last.
+    pub fn limit(&mut self, end: u64) -> Option<PhysRange> {
+        let above = PhysRange {
+            start: end,
+            end: u64::MAX,
+        };
+        let mut cut: Option<PhysRange> = None;
+        for part in self.ram.iter().filter_map(|range| range.intersect(&above)) {
+            let start = cut.map_or(part.start, |cut| cut.start);
+            cut = Some(PhysRange {
+                start,
+                end: part.end,
+            });
+        }
+        let cut = cut.filter(|cut| !cut.is_empty())?;
+        // Cutting the high end splits nothing, so neither set can be full.
+        let _ = self.ram.subtract(above);
+        let _ = self.mappable.subtract(above);
+        let _ = self.free.subtract(above);
+        Some(cut)
+    }
+
     /// Takes a range out of what is free.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use boot_config::dtb::Gic;
 use boot_config::{Dtb, MemoryMap, PhysRange};
 use machine::blob::{self, BlobError};
 use machine::boot::EntryState;
-use machine::layout::PAGE_SIZE;
+use machine::layout::{PAGE_SIZE, PHYSICAL_LIMIT};
 use machine::mmu::AddressSpace;
 use machine::{arch, console, emergency, exceptions, gic, psci};
 
@@ -128,6 +128,9 @@ fn bring_up(
     );
 
     let mut map = MemoryMap::from_dtb(&dtb)?;
+    if let Some(cut) = map.limit(PHYSICAL_LIMIT) {
+        log::warn!("RAM from {cut} on cannot be mapped and is not used");
+    }
     let blob = PhysRange::from_len(dtb_address, dtb.as_bytes().len() as u64)
         .and_then(|range| range.align_outward(PAGE_SIZE))
         .map_err(Failure::Range)?;
@@ -174,8 +177,8 @@ fn bring_up(
     cpus::list(&dtb)?;
     gic::init().map_err(Failure::Gic)?;
     interrupts::init_boot_cpu(&dtb).map_err(Failure::Gic)?;
-    let running = cpus::start_all(params.max_cpus);
     crash::ready();
+    let running = cpus::start_all(params.max_cpus);
     log::info!("{running} CPUs run");
     Ok(Boot {
         command_line: line,

@@ -19,6 +19,8 @@ static AFFINITY: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(NO_CPU) }; MAX_
 /// Counter tick at which each CPU came up; 0 until then.
 static RUNNING: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static COUNT: AtomicUsize = AtomicUsize::new(1);
+/// One bit for each CPU that was asked to start: it may run from then on.
+static STARTED: AtomicU64 = AtomicU64::new(1);
 /// What idle CPUs work on: each counts its rounds, for everyone to see in a dump.
 static IDLE_ROUNDS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
@@ -52,7 +54,10 @@ pub(crate) fn start_all(most: usize) -> usize {
     let wanted = count().min(most).min(percpu::capacity());
     let mut running = 1;
     for slot in 1..wanted {
-        let Some(mpidr) = mpidr(slot) else { continue };
+        let Some(mpidr) = mpidr(slot) else {
+            continue;
+        };
+        STARTED.fetch_or(1 << slot, Ordering::AcqRel);
         if let Err(error) = smp::start(slot, mpidr, secondary) {
             log::error!("CPU {slot} ({mpidr:#x}) was not started: {error}");
             continue;
@@ -79,6 +84,11 @@ pub(crate) fn mpidr(slot: usize) -> Option<u64> {
         .get(slot)
         .map(|affinity| affinity.load(Ordering::Acquire))
         .filter(|affinity| *affinity != NO_CPU)
+}
+
+/// Whether the CPU in `slot` was asked to start.
+pub(crate) fn is_started(slot: usize) -> bool {
+    STARTED.load(Ordering::Acquire) >> slot & 1 != 0
 }
 
 /// Whether the CPU in `slot` came up.

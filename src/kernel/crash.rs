@@ -238,60 +238,89 @@ pub(crate) fn die(
     }
     reach(Phase::Fault);
     reach(Phase::Won);
+    crate::HEAP.close();
     let (esr, far) = fault.unwrap_or((0, 0));
+    let system = arch::system_registers();
+    let registers = *registers;
+    let text = Text::new();
+    // First without the text: formatting it runs the program's code, which may crash itself.
+    store(Crash {
+        kind,
+        slot,
+        registers,
+        system,
+        esr,
+        far,
+        text,
+    });
     let mut text = Text::new();
     // `Text` takes everything.
     let _ = text.write_fmt(what);
-    let system = arch::system_registers();
-    if let Some(mut crash) = CRASH.try_lock() {
-        *crash = Some(Crash {
-            kind,
-            slot,
-            registers: *registers,
-            system,
-            esr,
-            far,
-            text,
-        });
-    }
+    store(Crash {
+        kind,
+        slot,
+        registers,
+        system,
+        esr,
+        far,
+        text,
+    });
     continue_on_crash_stack(on_crash_stack, 0)
 }
 
-/// A fault inside the crash path. The first time what is missing is skipped and the handover is tried; then the CPU halts.
+fn store(crash: Crash) {
+    if let Some(mut place) = CRASH.try_lock() {
+        *place = Some(crash);
+    }
+}
+
+/// A fault inside the crash path: each level does less. First what is missing is made up for and the handover is tried, then
+/// the handover alone, then the minimal dump; then the CPU halts.
 fn crash_in_crash_path(
     registers: &Registers,
     fault: Option<(u64, u64)>,
     what: fmt::Arguments<'_>,
 ) -> ! {
-    let (esr, far) = fault.unwrap_or((0, 0));
-    emergency!("\nA second crash, in the crash path\n");
-    emergency!(
-        "  {what}\n  pc {:#018x} esr {esr:#010x} far {far:#018x}\n",
-        registers.pc
-    );
-    match ENTRIES.fetch_add(1, Ordering::AcqRel) {
-        0 => leave(None),
-        1 => {
-            if let Some(crash) = CRASH.try_lock().and_then(|crash| *crash) {
-                minimal::dump(
-                    crash.kind.name(),
-                    crash.text.as_str(),
-                    crash.slot,
-                    &crash.registers,
-                );
-            }
-            halt("the crash path failed twice")
-        }
-        _ => arch::halt(),
+    // Counted first: printing itself may be what faults.
+    let level = ENTRIES.fetch_add(1, Ordering::AcqRel);
+    if level > 2 {
+        arch::halt();
     }
+    let crash = CRASH.try_lock().and_then(|crash| *crash);
+    if level == 0 {
+        if READY.load(Ordering::Acquire) {
+            gic::send_stop();
+        }
+        let (esr, far) = fault.unwrap_or((0, 0));
+        emergency!("\nA second crash, in the crash path\n");
+        emergency!(
+            "  pc {:#018x} esr {esr:#010x} far {far:#018x}\n",
+            registers.pc
+        );
+        if let Some(crash) = &crash {
+            let stops = stop::wait_for_others(crash.slot);
+            notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
+            gic::quiesce();
+            timer::stop();
+            notes::write_machine(|writer| write_machine_notes(writer, crash, &stops));
+        }
+        emergency!("  {what}\n");
+        leave(crash.as_ref())
+    }
+    if level == 1 {
+        leave(None)
+    }
+    if let Some(crash) = &crash {
+        minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot);
+    }
+    halt("the crash path failed again and again")
 }
 
 extern "C" fn on_crash_stack(_: u64) -> ! {
-    emergency!("\n\nAfterimage: this machine has crashed\n");
-    crate::HEAP.close();
     if READY.load(Ordering::Acquire) {
         gic::send_stop();
     }
+    emergency!("\n\nAfterimage: this machine has crashed\n");
     let crash = CRASH.try_lock().and_then(|crash| *crash);
     let Some(crash) = crash else { leave(None) };
     // While the others stop.
@@ -413,10 +442,6 @@ fn phase_ticks(phase: Phase) -> u64 {
 
 /// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
 fn leave(crash: Option<&Crash>) -> ! {
-    if !load::is_loaded() {
-        emergency!("No capture kernel is loaded: no dump is possible\n");
-        halt("nothing more can be done")
-    }
     let open = region::active().and_then(|region| region.open_for_crash());
     match open {
         Some(open) if is_digest_right(&open) => {
@@ -428,15 +453,14 @@ fn leave(crash: Option<&Crash>) -> ! {
         Some(_) => {
             emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n")
         }
-        None => emergency!("The crash region does not hold what was armed: it is not entered\n"),
+        // What is armed stands in the region, out of the crashed kernel's reach: it knows better than any flag of ours.
+        None => {
+            emergency!("No capture kernel is loaded: no dump is possible\n");
+            halt("nothing more can be done")
+        }
     }
     match crash {
-        Some(crash) => minimal::dump(
-            crash.kind.name(),
-            crash.text.as_str(),
-            crash.slot,
-            &crash.registers,
-        ),
+        Some(crash) => minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot),
         None => emergency!("The reason was not recorded\n"),
     }
     halt("end of the minimal dump")

@@ -4,19 +4,85 @@
 //! A mark holds for as long as its guard lives. Marks travel in the REGIONS note.
 
 use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use machine::exceptions::copy_guarded;
 use machine::layout::{LINEAR_BASE, MAX_CPUS, PHYSICAL_LIMIT};
 use machine::{mmu, percpu};
-use spin::Mutex;
 use vmcore::Error;
-use vmcore::afterimage_notes::{ListWriter, Region, RegionKind, name_field};
+use vmcore::afterimage_notes::{ListWriter, NAME_LEN, Region, RegionKind, name_field};
 
 use crate::logger;
 
 /// The most marks at a time.
 pub const MAX_MARKS: usize = 64;
 
-static MARKS: Mutex<[Option<Region>; MAX_MARKS]> = Mutex::new([None; MAX_MARKS]);
+/// The marks. Without a lock: a CPU may be stopped at any instruction, and secrets must not be lost with it.
+static MARKS: [Entry; MAX_MARKS] = [const { Entry::new() }; MAX_MARKS];
+
+/// One place for a mark. A mark counts from the moment its kind is written.
+struct Entry {
+    /// `RegionKind` code; [`FREE`] or [`TAKEN`] when there is none.
+    kind: AtomicU32,
+    pa: AtomicU64,
+    len: AtomicU64,
+    va: AtomicU64,
+    name: [AtomicU64; 2],
+}
+
+const FREE: u32 = 0;
+/// Being written.
+const TAKEN: u32 = u32::MAX;
+
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            kind: AtomicU32::new(FREE),
+            pa: AtomicU64::new(0),
+            len: AtomicU64::new(0),
+            va: AtomicU64::new(0),
+            name: [const { AtomicU64::new(0) }; 2],
+        }
+    }
+
+    /// Takes the place for `region`; false when it is in use.
+    fn fill(&self, region: &Region) -> bool {
+        if self
+            .kind
+            .compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            return false;
+        }
+        self.pa.store(region.pa, Ordering::Relaxed);
+        self.len.store(region.len, Ordering::Relaxed);
+        self.va.store(region.va, Ordering::Relaxed);
+        for (to, from) in self.name.iter().zip(region.name.as_chunks::<8>().0) {
+            to.store(u64::from_le_bytes(*from), Ordering::Relaxed);
+        }
+        self.kind.store(region.kind.code(), Ordering::Release);
+        true
+    }
+
+    fn get(&self) -> Option<Region> {
+        let code = self.kind.load(Ordering::Acquire);
+        if code == FREE || code == TAKEN {
+            return None;
+        }
+        let mut name = [0; NAME_LEN];
+        for (to, from) in name.as_chunks_mut::<8>().0.iter_mut().zip(&self.name) {
+            *to = from.load(Ordering::Relaxed).to_le_bytes();
+        }
+        Some(Region {
+            kind: RegionKind::from_code(code),
+            argument: 0,
+            pa: self.pa.load(Ordering::Relaxed),
+            len: self.len.load(Ordering::Relaxed),
+            va: self.va.load(Ordering::Relaxed),
+            name,
+        })
+    }
+}
 
 /// Why memory could not be marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +120,9 @@ pub struct Mark {
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        machine::arch::without_irq(|| {
-            if let Some(entry) = MARKS.lock().get_mut(self.slot) {
-                *entry = None;
-            }
-        });
+        if let Some(entry) = MARKS.get(self.slot) {
+            entry.kind.store(FREE, Ordering::Release);
+        }
     }
 }
 
@@ -105,16 +169,11 @@ fn mark(kind: RegionKind, range: Range<*const u8>, name: &str) -> Result<Mark, M
         va: start,
         name: name_field(name),
     };
-    machine::arch::without_irq(|| {
-        let mut marks = MARKS.lock();
-        let (slot, entry) = marks
-            .iter_mut()
-            .enumerate()
-            .find(|(_, entry)| entry.is_none())
-            .ok_or(MarkError::Full)?;
-        *entry = Some(region);
-        Ok(Mark { slot })
-    })
+    let slot = MARKS
+        .iter()
+        .position(|entry| entry.fill(&region))
+        .ok_or(MarkError::Full)?;
+    Ok(Mark { slot })
 }
 
 /// Physical address of RAM that this kernel maps.
@@ -123,20 +182,48 @@ fn physical(address: u64) -> Option<u64> {
     if (image.begin..image.end).contains(&address) {
         return Some(machine::image::physical(address));
     }
-    address
+    let physical = address
         .checked_sub(LINEAR_BASE)
-        .filter(|physical| *physical < PHYSICAL_LIMIT)
+        .filter(|physical| *physical < PHYSICAL_LIMIT)?;
+    // What is not mapped (no RAM, the crash region) cannot be read.
+    let mut probe = Pair([0; 16]);
+    copy_guarded(&mut probe.0, address & !15)
+        .ok()
+        .map(|()| physical)
 }
 
-/// Writes the REGIONS payload. In the crash path: a list that is locked by a stopped CPU is left out.
+#[repr(C, align(16))]
+struct Pair([u8; 16]);
+
+/// Whether any of `len` bytes at physical address `pa` lies in a page with a secret.
+pub(crate) fn is_secret(pa: u64, len: u64) -> bool {
+    let page = machine::layout::PAGE_SIZE;
+    MARKS
+        .iter()
+        .filter_map(Entry::get)
+        .filter(|region| region.kind == RegionKind::Secret)
+        .any(|secret| {
+            let first = secret.pa & !(page - 1);
+            let end = secret
+                .pa
+                .saturating_add(secret.len)
+                .checked_next_multiple_of(page)
+                .unwrap_or(u64::MAX);
+            pa < end && pa.saturating_add(len) > first
+        })
+}
+
+/// Writes the REGIONS payload. In the crash path.
 pub(crate) fn encode_regions(out: &mut [u8]) -> Result<usize, Error> {
     let mut list = ListWriter::new(out, 0)?;
     // Secrets first: if the list does not fit, it is not they that are missing.
-    if let Some(marks) = MARKS.try_lock() {
-        for kind in [RegionKind::Secret, RegionKind::AppData, RegionKind::Extra] {
-            for region in marks.iter().flatten().filter(|region| region.kind == kind) {
-                list.push(region)?;
-            }
+    for kind in [RegionKind::Secret, RegionKind::AppData, RegionKind::Extra] {
+        for region in MARKS
+            .iter()
+            .filter_map(Entry::get)
+            .filter(|region| region.kind == kind)
+        {
+            list.push(&region)?;
         }
     }
     for slot in 0..percpu::capacity().min(MAX_CPUS) {

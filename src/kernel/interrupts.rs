@@ -37,12 +37,14 @@ pub(crate) fn init_boot_cpu(dtb: &Dtb<'_>) -> Result<(), gic::Error> {
     if let Ok(Some(found)) = dtb.console()
         && let Some(interrupt) = found.interrupt
     {
-        gic::enable(
-            interrupt.intid,
-            interrupt.trigger == boot_config::dtb::Trigger::Edge,
-        )?;
-        CONSOLE_INTID.store(interrupt.intid, Ordering::Release);
-        console::enable_receive_interrupt();
+        let is_edge = interrupt.trigger == boot_config::dtb::Trigger::Edge;
+        match gic::enable(interrupt.intid, is_edge) {
+            Ok(()) => {
+                CONSOLE_INTID.store(interrupt.intid, Ordering::Release);
+                console::enable_receive_interrupt();
+            }
+            Err(error) => log::warn!("console: {error}; no SysRq"),
+        }
     }
     start_tick();
     arch::unmask_irq();

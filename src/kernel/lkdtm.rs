@@ -6,10 +6,11 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use machine::{arch, layout, percpu, provoke, region};
+use machine::{arch, percpu, provoke};
 use spin::Mutex;
 
 use crate::params::Params;
+use crate::region;
 
 /// How long a program that does not idle is waited for.
 const GRACE_MS: u64 = 200;
@@ -147,13 +148,12 @@ fn provoke_crash(crash: Crash) {
         Crash::CorruptStack => provoke::corrupt_stack(),
         Crash::Loop => endless_loop(),
         Crash::WriteRegion => {
-            let start = crate::region::active().map_or(0, |region| region.start());
-            provoke::write_to(layout::LINEAR_BASE.wrapping_add(start));
+            if let Some(region) = region::active() {
+                provoke::write_to_region(&region);
+            }
         }
         Crash::WriteRegionMapped => {
-            if let Some(Ok(address)) = crate::region::with_space(region::map_for_refusal_test) {
-                provoke::write_to(address);
-            }
+            region::with_space(provoke::write_to_mapped_region);
         }
         Crash::PatternOpen => provoke::spin_with_pattern(PATTERN, false),
         Crash::PatternMasked => provoke::spin_with_pattern(PATTERN, true),

@@ -80,7 +80,7 @@ impl<'a> Params<'a> {
                 "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
                 "crashkernel" | "dump_level" | "dump_to" | "dump_then" | "dump_rounds"
-                | "dump_timeout" | "capture_initrd" | "capture_append" => true,
+                | "dump_timeout" | "capture_append" => true,
                 _ => {
                     log::info!(
                         "command line: {key} at byte {} is not ours",

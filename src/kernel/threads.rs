@@ -4,7 +4,8 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use machine::exceptions::{CapturedRegisters, copy_guarded};
+pub use machine::exceptions::CapturedRegisters as Context;
+use machine::exceptions::copy_guarded;
 use spin::Mutex;
 use vmcore::afterimage_notes::{ListWriter, NAME_LEN, Thread, name_field};
 use vmcore::{Error, Registers};
@@ -22,7 +23,7 @@ struct Entry {
 }
 
 static THREADS: Mutex<[Option<Entry>; MAX_THREADS]> = Mutex::new([None; MAX_THREADS]);
-static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
 /// A registered thread; it is forgotten when this is dropped.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Drop for Registration {
 pub fn register(
     name: &str,
     stack: Range<*const u8>,
-    context: *const CapturedRegisters,
+    context: *const Context,
 ) -> Result<Registration, MarkError> {
     let stack = dump::also(stack, name)?;
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);

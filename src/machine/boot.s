@@ -205,6 +205,7 @@ quiet_el1:
 // ---------------------------------------------------------------------------------------------------------------------
 // Invalidates [x0, x1) to PoC by VA (MMU off: by PA). Clobbers x0, x2, x3.
 invalidate_range:
+        dmb     sy                              // stores with the MMU off come before the maintenance of their lines
         mrs     x2, ctr_el0
         ubfx    x2, x2, #16, #4
         mov     x3, #4

@@ -3,11 +3,14 @@
 //!
 //! Everything it knows comes from its DTB and the ELF core header. Nothing outside its own region is written.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use boot_config::{Dtb, PhysRange};
 use vmcore::PhysRange as DumpRange;
 
 use crate::blob;
 use crate::boot::EntryState;
+use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
 use crate::{arch, console, emergency, exceptions, psci};
@@ -89,6 +92,13 @@ pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
     match dtb.ram() {
         Ok(ram) => {
             for range in ram.iter() {
+                let end = range.end.min(PHYSICAL_LIMIT);
+                if end < range.end {
+                    emergency!("Afterimage: RAM {range} reaches beyond what can be mapped: cut\n");
+                }
+                let Ok(range) = PhysRange::new(range.start.min(end), end) else {
+                    continue;
+                };
                 memory.push(range);
                 // A full set leaves ranges out, which then are unreadable and recorded as such.
                 let _ = readable.insert(range);
@@ -159,8 +169,22 @@ static HANDLERS: exceptions::Handlers = exceptions::Handlers {
     synchronous: |frame, _| failed(frame),
     irq: |_| {},
     fiq: |_| {},
-    serror: |frame| failed(frame),
+    serror: tolerate,
 };
+
+/// SErrors that are outlived: ones that the crashed kernel left pending (E16).
+const TOLERATED: u32 = 8;
+
+fn tolerate(frame: &mut exceptions::TrapFrame) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if COUNT.fetch_add(1, Ordering::Relaxed) >= TOLERATED {
+        failed(frame);
+    }
+    emergency!(
+        "Afterimage: an SError was pending, ESR {:#010x}\n",
+        frame.esr
+    );
+}
 
 fn failed(frame: &mut exceptions::TrapFrame) {
     emergency!("\nAfterimage: the capture kernel itself failed\n");

@@ -5,7 +5,7 @@
 //! the kernel's logger and ends here too.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use boot_config::{Dtb, DtbError};
 
@@ -90,20 +90,26 @@ fn uart() -> Option<Pl011<'static>> {
     (address != 0).then(|| Pl011::new(unsafe { &*(address as *const Registers) }))
 }
 
-/// Writes bytes as they are. Gives up for good on a UART that takes none: returns how many it took.
+/// Set when the UART took no byte for [`BYTE_WAIT_US`]; then nothing waits for it until it takes one again.
+static STUCK: AtomicBool = AtomicBool::new(false);
+
+/// Writes bytes as they are. Gives up on a UART that takes none: returns how many it took.
 pub fn write_raw(bytes: &[u8]) -> usize {
     let Some(uart) = uart() else { return 0 };
     for (written, byte) in bytes.iter().enumerate() {
-        if !uart.try_write(*byte) {
-            let deadline = Deadline::after_us(BYTE_WAIT_US);
-            while !uart.try_write(*byte) {
-                if deadline.is_past() {
-                    return written;
-                }
-                core::hint::spin_loop();
+        if uart.try_write(*byte) {
+            continue;
+        }
+        let deadline = Deadline::after_us(BYTE_WAIT_US);
+        while !uart.try_write(*byte) {
+            if STUCK.load(Ordering::Relaxed) || deadline.is_past() {
+                STUCK.store(true, Ordering::Relaxed);
+                return written;
             }
+            core::hint::spin_loop();
         }
     }
+    STUCK.store(false, Ordering::Relaxed);
     bytes.len()
 }
 

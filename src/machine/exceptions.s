@@ -26,11 +26,19 @@
         add     x0, sp, #{FRAME_SIZE}
         b       exception_entry
 .endm
-// A vector that must not trust SP. TPIDR_EL0 and TPIDRRO_EL0 are scratch: neither kernel has an EL0.
+// A vector that must not trust SP. TPIDR_EL0 and TPIDRRO_EL0 are scratch: neither kernel has an EL0. A guarded read or a
+// semihosting call that failed goes on where it can, without touching any stack: SP would not come back.
 .macro vector_fault kind
         .balign 128
         msr     tpidr_el0, x0
         msr     tpidrro_el0, x1
+        mrs     x0, elr_el1
+        adr     x1, guarded_begin
+        sub     x0, x0, x1
+        cmp     x0, #(guarded_end - guarded_begin)
+        b.lo    guarded_skip
+        cmp     x0, #(semihosting_hlt - guarded_begin)
+        b.eq    semihosting_skip
         mov     x0, sp
         mrs     x1, tpidr_el1
         ldr     x1, [x1, #{PERCPU_CRASH_STACK_TOP}]
@@ -64,6 +72,17 @@ exception_vectors:
         vector_fault  13
         vector_fault  14
         vector_fault  15
+
+// x0 and x1 of the interrupted code are in TPIDR_EL0 and TPIDRRO_EL0; its flags in SPSR.
+guarded_skip:
+        adr     x1, guarded_fault
+        b       1f
+semihosting_skip:
+        adr     x1, semihosting_absent
+1:      msr     elr_el1, x1
+        mrs     x1, tpidrro_el0
+        mrs     x0, tpidr_el0
+        eret
 
 .type exception_from_thread, %function
 exception_from_thread:
@@ -103,8 +122,14 @@ exception_entry:
         .cfi_offset 31, 248
         .cfi_offset 32, 256                     // DWARF register 32 is PC (aadwarf64)
         add     x29, sp, #{FRAME_RECORD}
-        mov     x0, sp
+        // In an interrupt's handler the stop request and SError stay open (decision 5).
+        and     x4, x1, #3
+        cmp     x4, #1
+        b.ne    1f
+        msr     daifclr, #5
+1:      mov     x0, sp
         bl      {handler}
+        msr     daifset, #0xf
 
         // Back: ELR and SPSR may have been changed by the handler (a guarded read that failed).
         ldp     x2, x3, [sp, #256]

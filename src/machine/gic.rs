@@ -22,6 +22,7 @@ use crate::mmu::{AddressSpace, MapError};
 pub const STOP_INTID: u32 = 7;
 
 const DISTRIBUTOR_LEN: u64 = 0x1_0000;
+const V2_DISTRIBUTOR_LEN: u64 = 0x1000;
 const REDISTRIBUTOR_LEN: u64 = 0x2_0000;
 const CPU_INTERFACE_LEN: u64 = 0x1000;
 
@@ -41,6 +42,7 @@ const GICC_APR0: u64 = 0xd0;
 const GICC_NSAPR0: u64 = 0xe0;
 /// The SGI and PPI frame of a redistributor lies behind its control frame.
 const GICR_SGI_FRAME: u64 = 0x1_0000;
+const GICR_TYPER: u64 = 8;
 const GICR_TYPER_HIGH: u64 = 0xc;
 
 /// Where the interrupt controller's registers are (physical).
@@ -107,7 +109,15 @@ fn block(address: &AtomicU64, len: u64) -> Option<Block> {
 }
 
 fn distributor() -> Option<Block> {
-    block(&DISTRIBUTOR, DISTRIBUTOR_LEN)
+    let is_v2 = CPU_INTERFACE.load(Ordering::Acquire) != 0;
+    block(
+        &DISTRIBUTOR,
+        if is_v2 {
+            V2_DISTRIBUTOR_LEN
+        } else {
+            DISTRIBUTOR_LEN
+        },
+    )
 }
 
 fn cpu_interface() -> Option<Block> {
@@ -135,7 +145,7 @@ pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
             cpu_interface,
         } => {
             let distributor = space
-                .map_device(distributor, DISTRIBUTOR_LEN / 16)
+                .map_device(distributor, V2_DISTRIBUTOR_LEN)
                 .map_err(Error::Map)?;
             let interface = space
                 .map_device(cpu_interface, CPU_INTERFACE_LEN)
@@ -149,7 +159,7 @@ pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
             redistributor,
             redistributor_len,
         } => {
-            let span = redistributor_len.min(REDISTRIBUTOR_LEN * MAX_CPUS as u64);
+            let span = redistributor_len.min(2 * REDISTRIBUTOR_LEN * MAX_CPUS as u64);
             let distributor = space
                 .map_device(distributor, DISTRIBUTOR_LEN)
                 .map_err(Error::Map)?;
@@ -349,7 +359,9 @@ pub fn take_group0() -> Option<u32> {
     let id = match cpu_interface() {
         Some(interface) => {
             let id = interface.read(GICC_IAR);
-            interface.write(GICC_EOIR, id);
+            if id & 0x3ff < 1020 {
+                interface.write(GICC_EOIR, id);
+            }
             id & 0x3ff
         }
         None => {
@@ -448,12 +460,21 @@ fn find_redistributor() -> Result<Block, Error> {
     let no_redistributor = Error::NoRedistributor { mpidr };
     let span = REDISTRIBUTOR_SPAN.load(Ordering::Acquire);
     let all = block(&REDISTRIBUTOR, span).ok_or(no_redistributor)?;
-    let found = (0..span / REDISTRIBUTOR_LEN)
-        .find(|index| all.read(index * REDISTRIBUTOR_LEN + GICR_TYPER_HIGH) == affinity);
-    let index = found.ok_or(no_redistributor)?;
+    // A GICv4 redistributor has two more frames (GICR_TYPER.VLPIS).
+    let mut offset = 0;
+    while all.read(offset + GICR_TYPER_HIGH) != affinity {
+        offset += if all.read(offset + GICR_TYPER) & 2 != 0 {
+            2
+        } else {
+            1
+        } * REDISTRIBUTOR_LEN;
+        if offset >= span {
+            return Err(no_redistributor);
+        }
+    }
     let slot = crate::percpu::current_slot();
     let own = OWN_REDISTRIBUTOR.get(slot).ok_or(no_redistributor)?;
-    own.store(all.base() + index * REDISTRIBUTOR_LEN, Ordering::Release);
+    own.store(all.base() + offset, Ordering::Release);
     block(own, REDISTRIBUTOR_LEN).ok_or(no_redistributor)
 }
 

@@ -7,6 +7,10 @@
 use core::arch::{asm, global_asm};
 use core::hint::black_box;
 
+use crate::layout::LINEAR_BASE;
+use crate::mmu::{AddressSpace, MapError};
+use crate::region::CrashRegion;
+
 global_asm!(include_str!("provoke.s"));
 
 unsafe extern "C" {
@@ -22,9 +26,26 @@ pub fn write_null() {
     write_to(0);
 }
 
+/// Writes to the first byte of `region` in the linear map, where nothing is mapped.
+#[inline(never)]
+pub fn write_to_region(region: &CrashRegion) {
+    write_to(LINEAR_BASE + region.start());
+}
+
+/// Maps the first page of the region in use writable at stage 1 and writes to it: only stage 2 stands before it.
+///
+/// # Errors
+/// The mapping failed.
+#[inline(never)]
+pub fn write_to_mapped_region(space: &mut AddressSpace) -> Result<(), MapError> {
+    let address = crate::region::map_for_refusal_test(space)?;
+    write_to(address);
+    Ok(())
+}
+
 /// Writes eight bytes to `address`.
 #[inline(never)]
-pub fn write_to(address: u64) {
+fn write_to(address: u64) {
     // SAFETY: meant to fault; every address this is called with is unmapped or read-only. If it does not fault, the caller
     // reports that the protection failed.
     unsafe { asm!("str {}, [{}]", in(reg) 0xc0de_c0de_u64, in(reg) address, options(nostack)) };

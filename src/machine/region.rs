@@ -40,6 +40,9 @@ const ARMED: u64 = STUB + STATE_CONFIG + 0x800;
 /// Distance from the stub's code to the state of each CPU.
 pub(crate) const STUB_STATE: u64 = 0x2000;
 
+/// Stage 2: normal write-back (stage 1 still makes devices devices), read-write, inner-shareable, AF (Arm ARM D8.5).
+const STAGE_TWO_ATTRIBUTES: u64 = 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10;
+
 /// A run of pages of the supervisor area.
 #[derive(Clone, Copy)]
 struct Pages {
@@ -131,7 +134,7 @@ impl CrashRegion {
             return Err(RegionError::Shape { start, end });
         }
         // Stage 2 covers 512 GiB.
-        let has_stub = was_entered_at_el2 && end <= 1 << 39;
+        let has_stub = was_entered_at_el2 && space.highest() <= 1 << 39;
         let region = Self {
             start,
             end,
@@ -171,41 +174,31 @@ impl CrashRegion {
             end,
         })?;
         self.start = start;
-        stub::set_stage_two(false);
-        let result = space
-            .open_window(1, self.supervisor(), SUPERVISOR_LEN, Access::ReadWrite)
-            .and_then(|window| {
-                let tables = [(IDENTITY, true), (STAGE_TWO, self.has_stub)];
-                for (pages, _) in tables.into_iter().filter(|(_, is_used)| *is_used) {
-                    // SAFETY: the window maps these pages read-write, and no walk goes through them: stage 2 is off on this
-                    // CPU, the identity map unused. Other CPUs gain mappings only; entries that are invalid for a moment
-                    // fault like the region itself.
-                    unsafe {
-                        core::ptr::write_bytes(
-                            (window + pages.first * PAGE_SIZE) as *mut u8,
-                            0,
-                            (pages.count * PAGE_SIZE) as usize,
-                        );
-                    }
-                }
-                let built = self
-                    .build_identity(window)
-                    .and_then(|()| match self.has_stub {
-                        true => self.build_stage_two(window),
-                        false => Ok(()),
-                    });
-                arch::clean_invalidate(window, SUPERVISOR_LEN);
-                space.unmap(window, SUPERVISOR_LEN);
-                built.map_err(|error| match error {
-                    RegionError::Map(error) => error,
-                    _ => MapError::Misaligned {
-                        virtual_address: start,
-                        len,
-                    },
-                })
-            });
-        stub::set_stage_two(true);
-        result?;
+        // Stage 2 only gains the freed blocks: entries that no CPU holds, so that nothing has to be dropped anywhere. The identity map
+        // keeps the old region: what is entered through it is bounded by `start`.
+        if self.has_stub {
+            stub::set_stage_two(false);
+            let built = space
+                .open_window(1, self.supervisor(), SUPERVISOR_LEN, Access::ReadWrite)
+                .and_then(|window| {
+                    let mut tables = self.tables(window, STAGE_TWO);
+                    tables.adopt_used();
+                    let result = map_range(
+                        &mut tables,
+                        0,
+                        1,
+                        old_start,
+                        old_start,
+                        start - old_start,
+                        STAGE_TWO_ATTRIBUTES,
+                    );
+                    arch::clean_invalidate(window, SUPERVISOR_LEN);
+                    space.unmap(window, SUPERVISOR_LEN);
+                    result
+                });
+            stub::set_stage_two(true);
+            built?;
+        }
         ACTIVE[0].store(start, Ordering::Release);
         let freed = start - old_start;
         space.map(
@@ -281,6 +274,7 @@ impl CrashRegion {
             gicc: gic::cpu_interface_physical(),
             stop_intid: u64::from(gic::STOP_INTID),
             stop_frames: stub::stop_frames_physical(),
+            arguments: crate::smp::arguments_physical(),
         };
         let at = (window + STUB + STATE_CONFIG) as *mut StubConfig;
         // SAFETY: inside the window, 8-byte aligned, nothing refers to it.
@@ -325,11 +319,9 @@ impl CrashRegion {
 
     /// Stage 2: 512 GiB one to one, without the region.
     fn build_stage_two(&self, window: u64) -> Result<(), RegionError> {
-        /// Normal write-back (stage 1 still makes devices devices), read-write, inner-shareable, AF (Arm ARM D8.5).
-        const ATTRIBUTES: u64 = 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10;
         let mut tables = self.tables(window, STAGE_TWO);
         let root = tables.allocate()?;
-        map_range(&mut tables, root, 1, 0, 0, self.start, ATTRIBUTES)?;
+        map_range(&mut tables, root, 1, 0, 0, self.start, STAGE_TWO_ATTRIBUTES)?;
         map_range(
             &mut tables,
             root,
@@ -337,7 +329,7 @@ impl CrashRegion {
             self.end,
             self.end,
             (1 << 39) - self.end,
-            ATTRIBUTES,
+            STAGE_TWO_ATTRIBUTES,
         )?;
         Ok(())
     }
@@ -384,6 +376,15 @@ impl CrashRegion {
     ) -> Result<(), RegionError> {
         for segment in segments {
             self.check(segment)?;
+        }
+        // The digest covers what is entered and what it is given.
+        for (address, segment) in [(entry, segments[0]), (dtb, segments[1])] {
+            if address != segment.start || segment.len == 0 {
+                return Err(RegionError::Segment {
+                    start: address,
+                    len: segment.len,
+                });
+            }
         }
         self.write_armed(
             space,
@@ -475,7 +476,7 @@ impl CrashRegion {
 ///
 /// # Errors
 /// A mapping that failed.
-pub fn map_for_refusal_test(space: &mut AddressSpace) -> Result<u64, MapError> {
+pub(crate) fn map_for_refusal_test(space: &mut AddressSpace) -> Result<u64, MapError> {
     space.open_window(
         2,
         ACTIVE[0].load(Ordering::Acquire),

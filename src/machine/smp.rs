@@ -30,6 +30,12 @@ static ARGUMENTS: [spin::Mutex<SecondaryArguments>; MAX_CPUS] = [const {
     })
 }; MAX_CPUS];
 
+/// Physical bounds of all CPUs' arguments, which the stub checks.
+pub(crate) fn arguments_physical() -> [u64; 2] {
+    let bounds = ARGUMENTS.as_ptr_range();
+    [bounds.start.addr(), bounds.end.addr()].map(|address| crate::image::physical(address as u64))
+}
+
 /// Starts the CPU `mpidr` as `slot`, with its own stacks and the live tables; it runs `entry(slot)`.
 ///
 /// # Errors

@@ -67,8 +67,12 @@ stub_reflect:
         mov     x0, #0x40                       // WnR
         and     x0, x2, x0
         orr     x0, x0, #0x10
+        // Anything but an abort becomes EC 0, undefined instruction.
         lsr     x1, x2, #26
+        bic     x3, x1, #4                      // 0x20 and 0x24
+        cmp     x3, #0x20
         orr     x1, x1, #1
+        csel    x1, x1, xzr, eq
         orr     x0, x0, x1, lsl #26
         orr     x0, x0, #(1 << 25)              // IL
         msr     esr_el1, x0
@@ -146,7 +150,13 @@ stub_jump:
         mov     x5, x2
         msr     hcr_el2, xzr
         isb
-        msr     vttbr_el2, xzr
+        // With FMO set EL1 could not reach these: Group 0 off, no active priority left.
+        mrs     x0, id_aa64pfr0_el1
+        ubfx    x0, x0, #24, #4
+        cbz     x0, 1f
+        msr     S3_0_C12_C12_6, xzr             // ICC_IGRPEN0_EL1
+        msr     S3_0_C12_C8_4, xzr              // ICC_AP0R0_EL1
+1:      msr     vttbr_el2, xzr
         msr     vtcr_el2, xzr
         mov     x0, #{CPTR_EL2_NO_TRAPS}
         msr     cptr_el2, x0
@@ -165,11 +175,29 @@ stub_jump:
 // A trapped SMC (HCR_EL2.TSC). CPU_ON is redirected so that the new CPU starts in the stub; all else goes on as it is.
 stub_smc:
         ldp     x0, x1, [sp]
+        // The calls that would enter kernel code at EL2 are not supported: CPU_ON of SMC32, both CPU_SUSPEND and SYSTEM_SUSPEND.
+        ldr     x2, ={PSCI_CPU_ON_32}
+        cmp     w0, w2
+        b.eq    3f
+        sub     w2, w2, #2                      // CPU_SUSPEND
+        bic     w3, w0, #(1 << 30)              // the SMC64 form differs in this bit
+        cmp     w3, w2
+        b.eq    3f
+        add     w2, w2, #0xd                    // SYSTEM_SUSPEND
+        cmp     w3, w2
+        b.eq    3f
         ldr     x2, ={PSCI_CPU_ON}
         cmp     w0, w2
         ldp     x2, x3, [sp, #16]
         b.ne    1f
-        // x1 target, x2 entry, x3 context = SecondaryArguments, whose first word is the CPU slot.
+        // x1 target, x2 entry, x3 context = SecondaryArguments of this kernel, whose first word is the CPU slot.
+        adr     x0, stub_vectors
+        add     x0, x0, #{STATE_CONFIG}
+        ldp     x2, x0, [x0, #{CONFIG_ARGUMENTS}]
+        cmp     x3, x2
+        ccmp    x3, x0, #2, hs                  // else C is set: out of range
+        b.hs    3f
+        ldr     x2, [sp, #16]
         ldr     x0, [x3]
         and     x0, x0, #7
         lsl     x0, x0, #8
@@ -184,6 +212,9 @@ stub_smc:
         ldr     x0, ={PSCI_CPU_ON}
         smc     #0
         ldp     x4, x5, [sp], #16
+        b       2f
+3:      mov     x0, #-1                         // NOT_SUPPORTED
+        ldp     x2, x3, [sp, #16]
         b       2f
 1:      smc     #0
 2:      add     sp, sp, #32
@@ -326,6 +357,7 @@ stub_fiq:
         stp     x30, x5, [x2, #240]
         mrs     x5, elr_el2
         stp     x5, x4, [x2, #256]
+        dmb     sy
         mov     x4, #{STOPPED_AT_EL2}
         str     x4, [x2, #{STOP_FRAME_STATUS}]
         dsb     sy

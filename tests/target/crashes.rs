@@ -6,7 +6,7 @@
 extern crate alloc;
 
 use harness::check;
-use kernel::{Boot, crash};
+use kernel::{Boot, crash, threads};
 use machine::provoke;
 
 harness::tests! {
@@ -20,6 +20,7 @@ harness::tests! {
         execution_of_data_is_fatal,
         stack_overflow_is_fatal,
         write_to_the_crash_region_is_fatal,
+        thread_with_unreadable_registers_is_left_out,
         failed_allocation_is_fatal,
         crash_after_idle_shows_the_tick_on_all_cpus,
     ],
@@ -54,7 +55,25 @@ fn stack_overflow_is_fatal(_: &Boot) -> harness::Result {
 }
 
 fn write_to_the_crash_region_is_fatal(_: &Boot) -> harness::Result {
-    provoke::write_to(machine::layout::LINEAR_BASE + crash::status().region_start);
+    let Some(region) = machine::region::active() else {
+        return Err(harness::Failure::new(format_args!(
+            "there is no crash region"
+        )));
+    };
+    provoke::write_to_region(&region);
+    Ok(())
+}
+
+/// The registers of the thread cannot be read: its context is no mapped memory. The crash comes from an exception, so that the
+/// guarded read faults on the stack that exceptions are taken on.
+fn thread_with_unreadable_registers_is_left_out(_: &Boot) -> harness::Result {
+    static STACK: [u8; 64] = [0; 64];
+    let _thread = threads::register(
+        "lost",
+        STACK.as_ptr_range(),
+        core::ptr::without_provenance(0x10),
+    )?;
+    provoke::write_null();
     Ok(())
 }
 

@@ -25,6 +25,7 @@ CRASHES = {
     "write_to_read_only_data_is_fatal": ("exception", "(permission fault)"),
     "execution_of_data_is_fatal": ("exception", "instruction abort"),
     "stack_overflow_is_fatal": ("stack-overflow", "CPU 0 ran out of its thread stack"),
+    "thread_with_unreadable_registers_is_left_out": ("exception", "data abort at 0x0 (translation fault)"),
     "write_to_the_crash_region_is_fatal": ("region-protection", "access to the crash region"),
     "failed_allocation_is_fatal": ("panic", "memory allocation of"),
 }

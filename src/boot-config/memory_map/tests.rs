@@ -242,3 +242,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ram_above_a_limit_is_forgotten_and_named() {
+    let mut map = large();
+    let top = map.ram().iter().next_back().unwrap();
+    let middle = top.start + 0x1000;
+    assert_eq!(
+        map.limit(middle),
+        Some(PhysRange {
+            start: middle,
+            end: top.end
+        })
+    );
+    assert_eq!(map.ram().iter().next_back().unwrap().end, middle);
+    assert!(!map.free().overlaps(&PhysRange {
+        start: middle,
+        end: top.end
+    }));
+    assert_eq!(map.limit(middle), None);
+}

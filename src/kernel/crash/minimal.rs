@@ -8,32 +8,45 @@ use machine::own_memory::OwnMemory;
 use vmcore::log_ring::LogReader;
 use vmcore::{PhysMemory, Registers};
 
+use super::notes;
 use crate::logger;
 
 /// Bytes of each stack that are printed, from its stack pointer up.
 const STACK_BYTES: u64 = 2048;
+/// Bytes of a line.
+const LINE: u64 = 32;
 
-/// Prints what can be saved without a capture kernel.
-pub(super) fn dump(kind: &str, text: &str, slot: usize, registers: &Registers) {
-    emergency!("\n--- minimal dump: begin\nreason {kind}: {text}\ncpu {slot}\n");
+/// Prints what can be saved without a capture kernel: the crashing CPU first, then the others.
+pub(super) fn dump(kind: &str, text: &str, slot: usize) {
+    emergency!("\n--- minimal dump: begin\nreason {kind}: {text}\nbuild-id ");
+    for byte in machine::image::build_id() {
+        emergency!("{byte:02x}");
+    }
+    emergency!("\n");
+    let others = (0..machine::percpu::capacity()).filter(|other| *other != slot);
+    for cpu in core::iter::once(slot).chain(others) {
+        if let Some(registers) = notes::saved_registers(cpu) {
+            dump_cpu(cpu, &registers);
+        }
+    }
+    emergency!("log\n");
+    dump_log();
+    emergency!("--- minimal dump: end\n");
+}
+
+fn dump_cpu(cpu: usize, registers: &Registers) {
+    emergency!("cpu {cpu}\n");
     for (number, value) in registers.x.iter().enumerate() {
         let end = if number % 4 == 3 { '\n' } else { ' ' };
         emergency!("x{number:<2} {value:#018x}{end}");
     }
     emergency!(
-        "\nsp {:#018x} pc {:#018x} pstate {:#010x}\nbuild-id ",
+        "\nsp {:#018x} pc {:#018x} pstate {:#010x}\nstack\n",
         registers.sp,
         registers.pc,
         registers.pstate
     );
-    for byte in machine::image::build_id() {
-        emergency!("{byte:02x}");
-    }
-    emergency!("\nstack\n");
     dump_stack(registers.sp);
-    emergency!("log\n");
-    dump_log();
-    emergency!("--- minimal dump: end\n");
 }
 
 /// Hex lines of the stack at virtual address `sp`.
@@ -52,8 +65,14 @@ fn dump_stack(sp: u64) {
     let end = top.min(sp.saturating_add(STACK_BYTES)).min(image.end);
     let mut at = sp;
     while at < end {
-        let mut line = [0_u8; 32];
-        match OwnMemory.read(machine::image::physical(at), &mut line) {
+        let mut line = [0_u8; LINE as usize];
+        let physical = machine::image::physical(at);
+        if crate::dump::is_secret(physical, LINE) {
+            emergency!("{at:#018x}: held back, secret\n");
+            at = at.saturating_add(LINE);
+            continue;
+        }
+        match OwnMemory.read(physical, &mut line) {
             Ok(()) => {
                 emergency!("{at:#018x}:");
                 for byte in line {
@@ -63,12 +82,8 @@ fn dump_stack(sp: u64) {
             }
             Err(error) => emergency!("{at:#018x}: {error}\n"),
         }
-        at = at.saturating_add(line_len());
+        at = at.saturating_add(LINE);
     }
-}
-
-const fn line_len() -> u64 {
-    32
 }
 
 fn dump_log() {

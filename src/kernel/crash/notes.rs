@@ -6,7 +6,7 @@ use machine::exceptions::CapturedRegisters;
 use machine::layout::MAX_CPUS;
 use spin::Mutex;
 use vmcore::afterimage_notes as notes;
-use vmcore::notes::{AFTERIMAGE, CORE, NoteWriter};
+use vmcore::notes::{AFTERIMAGE, CORE, NoteWriter, Notes};
 use vmcore::registers::{NT_PRSTATUS, PrStatus};
 use vmcore::{Error, Registers};
 
@@ -82,6 +82,15 @@ fn fill_cpu(
         }
         list.finish()
     })
+}
+
+/// Registers that the notes of CPU `slot` hold.
+pub(super) fn saved_registers(slot: usize) -> Option<Registers> {
+    let buffer = CPU_NOTES.get(slot)?.try_lock()?;
+    let status = Notes::new(&buffer.0).find(|note| note.is(CORE, NT_PRSTATUS))?;
+    PrStatus::decode(status.desc)
+        .ok()
+        .map(|status| status.registers)
 }
 
 /// Fills the machine-wide buffer.

@@ -52,7 +52,7 @@ pub(super) fn wait_for_others(winner: usize) -> Stops {
         };
         if slot == winner {
             stop.status = StopStatus::Crashed;
-        } else if cpus::is_running(slot) {
+        } else if cpus::is_started(slot) {
             stop.status = wait_for(slot, &deadline);
             stop.waited_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
             if stop.status == StopStatus::NotResponding {

@@ -72,6 +72,8 @@ impl Tables for Pool {
 pub struct AddressSpace {
     pool: Pool,
     root: usize,
+    /// End of the highest physical range mapped so far.
+    highest: u64,
 }
 
 impl AddressSpace {
@@ -88,7 +90,11 @@ impl AddressSpace {
         image::set_physical(image_physical_address);
         let mut pool = Pool { used: 0 };
         let root = pool.allocate()?;
-        let mut space = Self { pool, root };
+        let mut space = Self {
+            pool,
+            root,
+            highest: 0,
+        };
         let bounds = image::bounds();
         let parts = [
             (bounds.begin, bounds.text_end, Access::Execute),
@@ -122,18 +128,23 @@ impl AddressSpace {
         }
         // SAFETY: everything executable was mapped read-only just above.
         unsafe { arch::forbid_writable_code() };
-        space.drop_identity();
+        space.drop_identity()?;
         Ok(space)
     }
 
     /// Empties TTBR0: from here a NULL access faults. The walker finds only zeros in the last table of the pool.
-    fn drop_identity(&mut self) {
-        if let Ok(empty) = self.pool.allocate() {
-            let physical = self.pool.physical(empty);
-            EMPTY.store(physical, Ordering::Relaxed);
-            // SAFETY: a page of zeros, never written.
-            unsafe { arch::write_ttbr0(physical) };
-        }
+    fn drop_identity(&mut self) -> Result<(), MapError> {
+        let empty = self.pool.allocate()?;
+        let physical = self.pool.physical(empty);
+        EMPTY.store(physical, Ordering::Relaxed);
+        // SAFETY: a page of zeros, never written.
+        unsafe { arch::write_ttbr0(physical) };
+        Ok(())
+    }
+
+    /// End of the highest physical range mapped so far.
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest
     }
 
     /// Maps whole pages.
@@ -157,6 +168,7 @@ impl AddressSpace {
             access.attributes(),
         )?;
         arch::publish_tables();
+        self.highest = self.highest.max(physical.saturating_add(len));
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct StubConfig {
     pub(crate) stop_intid: u64,
     /// Physical address of the stop frames.
     pub(crate) stop_frames: u64,
+    /// Physical bounds of the arguments of secondary CPUs.
+    pub(crate) arguments: [u64; 2],
 }
 
 /// Registers that a stopped CPU leaves, written by the stub or by the FIQ handler.
@@ -86,10 +88,17 @@ pub(super) fn stop_frames_physical() -> u64 {
 /// What CPU `slot` has saved: `None` until it has.
 pub fn stop_frame(slot: usize) -> Option<StopFrame> {
     let frame = STOP_FRAMES.0.get(slot)?.get();
+    // SAFETY: takes an address inside the static frame.
+    let status = unsafe { &raw const (*frame).status };
+    arch::clean_invalidate(status.addr() as u64, 8);
+    // SAFETY: plain data in the static frame.
+    if unsafe { status.read_volatile() } == 0 {
+        return None;
+    }
+    // The stub writes the status last; the barrier of this maintenance orders the two reads.
     arch::clean_invalidate(frame.addr() as u64, STOP_FRAME_SIZE as u64);
-    // SAFETY: the frame is plain data; a torn read is excluded by `status`, which its CPU writes last.
-    let frame = unsafe { frame.read_volatile() };
-    (frame.status != 0).then_some(frame)
+    // SAFETY: as above.
+    Some(unsafe { frame.read_volatile() })
 }
 
 static STUB_INSTALLED: AtomicBool = AtomicBool::new(false);

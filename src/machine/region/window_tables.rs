@@ -12,6 +12,16 @@ pub(super) struct WindowTables {
     pub(super) count: usize,
 }
 
+impl WindowTables {
+    /// Counts the tables that an earlier builder filled: those before the first empty one.
+    pub(super) fn adopt_used(&mut self) {
+        self.used = self.count;
+        let is_empty = |table: &mut Table| table.0.iter().all(|entry| *entry == 0);
+        let first_empty = (0..self.count).find(|index| self.table(*index).is_some_and(is_empty));
+        self.used = first_empty.unwrap_or(self.count);
+    }
+}
+
 impl Tables for WindowTables {
     fn table(&mut self, index: usize) -> Option<&mut Table> {
         if index >= self.used {
