@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u64, u64, u64, &[u8])| {
     let (start, len, file_len, image) = input;
-    let (Ok(header), Ok(region)) = (ImageHeader::parse(image), PhysRange::from_len(start, len)) else {
+    let (Ok(header), Ok(region)) = (ImageHeader::parse(image), PhysRange::from_len(start, len))
+    else {
         return;
     };
     if let Ok(placement) = header.place(file_len, region) {

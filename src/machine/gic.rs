@@ -5,6 +5,8 @@
 //! stub (decision 5). Whether Group 0 is ours is probed; where firmware owns it the stop request is a Group-1 SGI.
 //! Sources: Arm IHI 0048 (GICv2), IHI 0069 (GICv3). What a crash does takes no lock and waits for nothing.
 
+mod quiesce;
+
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +20,8 @@ use crate::layout::MAX_CPUS;
 use crate::mmio::Block;
 use crate::mmu::{AddressSpace, MapError};
 
+pub use quiesce::quiesce;
+
 /// Interrupt id of the stop request, an SGI.
 pub const STOP_INTID: u32 = 7;
 
@@ -29,17 +33,12 @@ const CPU_INTERFACE_LEN: u64 = 0x1000;
 const GICD_CTLR: u64 = 0;
 const GICD_TYPER: u64 = 4;
 const GICD_IGROUPR: u64 = 0x80;
-const GICD_ICENABLER: u64 = 0x180;
-const GICD_ICPENDR: u64 = 0x280;
-const GICD_ICACTIVER: u64 = 0x380;
 const GICD_ITARGETSR: u64 = 0x800;
 const GICD_SGIR: u64 = 0xf00;
 const GICC_CTLR: u64 = 0;
 const GICC_PMR: u64 = 4;
 const GICC_IAR: u64 = 0xc;
 const GICC_EOIR: u64 = 0x10;
-const GICC_APR0: u64 = 0xd0;
-const GICC_NSAPR0: u64 = 0xe0;
 /// The SGI and PPI frame of a redistributor lies behind its control frame.
 const GICR_SGI_FRAME: u64 = 0x1_0000;
 const GICR_TYPER: u64 = 8;
@@ -396,48 +395,6 @@ pub fn send_stop() {
                 asm!("dsb ishst", "msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack))
             };
         }
-    }
-}
-
-/// Clears, masks and disables everything, on all CPUs that were started: nothing active or pending is left to the next
-/// kernel (E17). In the crash path: no lock, no wait.
-pub fn quiesce() {
-    let Some(distributor) = distributor() else {
-        return;
-    };
-    let first = u64::from(cpu_interface().is_none());
-    for word in first..=lines(distributor) {
-        quiesce_word(distributor, 0, word);
-    }
-    if let Some(interface) = cpu_interface() {
-        distributor.write(GICD_CTLR, 0);
-        interface.write(GICC_APR0, 0);
-        interface.write(GICC_NSAPR0, 0);
-        interface.write(GICC_CTLR, 0);
-    } else {
-        for own in &OWN_REDISTRIBUTOR {
-            if let Some(redistributor) = block(own, REDISTRIBUTOR_LEN) {
-                quiesce_word(redistributor, GICR_SGI_FRAME, 0);
-            }
-        }
-        distributor.write(GICD_CTLR, distributor.read(GICD_CTLR) & !0b111);
-        // SAFETY: clears this CPU's active priorities (ICC_AP1R0, ICC_AP0R0) and its group enables; no memory effect.
-        unsafe {
-            asm!(
-                "msr S3_0_C12_C9_0, xzr",
-                "msr S3_0_C12_C8_4, xzr",
-                "msr S3_0_C12_C12_7, xzr",
-                "msr S3_0_C12_C12_6, xzr",
-                "isb",
-                options(nostack)
-            );
-        }
-    }
-}
-
-fn quiesce_word(registers: Block, frame: u64, word: u64) {
-    for register in [GICD_ICENABLER, GICD_ICACTIVER, GICD_ICPENDR] {
-        registers.write(frame + register + 4 * word, u32::MAX);
     }
 }
 

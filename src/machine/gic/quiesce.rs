@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Leaving the interrupt controller quiet for the next kernel (E17).
+
+use core::arch::asm;
+
+use super::{
+    GICC_CTLR, GICD_CTLR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN, block,
+    cpu_interface, distributor, lines,
+};
+use crate::mmio::Block;
+
+const GICD_ICENABLER: u64 = 0x180;
+const GICD_ICPENDR: u64 = 0x280;
+const GICD_ICACTIVER: u64 = 0x380;
+const GICC_APR0: u64 = 0xd0;
+const GICC_NSAPR0: u64 = 0xe0;
+
+/// Clears, masks and disables everything that this CPU can reach: nothing active or pending is left to the next
+/// kernel (E17). In the crash path: no lock, no wait.
+pub fn quiesce() {
+    let Some(distributor) = distributor() else {
+        return;
+    };
+    let first = u64::from(cpu_interface().is_none());
+    for word in first..=lines(distributor) {
+        quiesce_word(distributor, 0, word);
+    }
+    if let Some(interface) = cpu_interface() {
+        distributor.write(GICD_CTLR, 0);
+        interface.write(GICC_APR0, 0);
+        interface.write(GICC_NSAPR0, 0);
+        interface.write(GICC_CTLR, 0);
+    } else {
+        for own in &OWN_REDISTRIBUTOR {
+            if let Some(redistributor) = block(own, REDISTRIBUTOR_LEN) {
+                quiesce_word(redistributor, GICR_SGI_FRAME, 0);
+            }
+        }
+        distributor.write(GICD_CTLR, distributor.read(GICD_CTLR) & !0b111);
+        // SAFETY: clears this CPU's active priorities (ICC_AP1R0, ICC_AP0R0) and its group enables; no memory effect.
+        unsafe {
+            asm!(
+                "msr S3_0_C12_C9_0, xzr",
+                "msr S3_0_C12_C8_4, xzr",
+                "msr S3_0_C12_C12_7, xzr",
+                "msr S3_0_C12_C12_6, xzr",
+                "isb",
+                options(nostack)
+            );
+        }
+    }
+}
+
+fn quiesce_word(registers: Block, frame: u64, word: u64) {
+    for register in [GICD_ICENABLER, GICD_ICACTIVER, GICD_ICPENDR] {
+        registers.write(frame + register + 4 * word, u32::MAX);
+    }
+}
