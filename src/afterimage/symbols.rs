@@ -225,6 +225,13 @@ impl Symbols {
                 Some(name) => Some(demangle(&name.raw_name()?)),
                 None => None,
             };
+            // What the compiler gave a linkage name of its own (the panic handler) is known by the source's name.
+            let source_name = || source_name(unit.as_ref()?, frame.dw_die_offset?).ok()?;
+            let is_own = |name: &String| name.starts_with("__rustc::");
+            let function = match function {
+                Some(name) if is_own(&name) => source_name().or(Some(name)),
+                function => function,
+            };
             let location = frame.location.and_then(|l| {
                 let file = l.file?;
                 Some((shown_path(file, folder.as_deref()).to_owned(), l.line?))
@@ -249,6 +256,34 @@ impl Symbols {
             .find(|(begin, end, _)| address < *end || (begin == end && is_code))
             .map(|(.., name)| demangle(name))
     }
+}
+
+/// Returns the name that the source gives a function, with the modules it stands in.
+fn source_name(
+    unit: &gimli::UnitRef<'_, Bytes>,
+    function: gimli::UnitOffset,
+) -> std::result::Result<Option<String>, gimli::Error> {
+    let mut entries = unit.entries();
+    // Depth and name of the namespaces that are open.
+    let mut path: Vec<(isize, String)> = Vec::new();
+    while let Some(entry) = entries.next_dfs()? {
+        let depth = entry.depth();
+        path.retain(|(outer, _)| *outer < depth);
+        let is_wanted = entry.offset() == function;
+        if !is_wanted && entry.tag() != gimli::DW_TAG_namespace {
+            continue;
+        }
+        let Some(name) = entry.attr_value(gimli::DW_AT_name) else {
+            return Ok(None);
+        };
+        let name = unit.attr_string(name)?;
+        path.push((depth, String::from_utf8_lossy(name.bytes()).into_owned()));
+        if is_wanted {
+            let names: Vec<_> = path.into_iter().map(|(_, name)| name).collect();
+            return Ok(Some(names.join("::")));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns `file` as gdb shows it: relative to the folder that it was compiled in.

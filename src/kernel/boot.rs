@@ -135,8 +135,11 @@ fn bring_up(
         .and_then(|range| range.align_outward(PAGE_SIZE))
         .map_err(Failure::Range)?;
     map.reserve(blob).map_err(Failure::Range)?;
-    map.reserve(machine::image::range())
-        .map_err(Failure::Range)?;
+    let image = machine::image::range();
+    if !map.ram().contains_range(&image) {
+        return Err(Failure::ImageOutsideRam { image });
+    }
+    map.reserve(image).map_err(Failure::Range)?;
 
     let line = dtb.boot_args();
     let crash_range = region::place(&dtb, &map, line, board);
@@ -233,6 +236,10 @@ fn gic_location(dtb: &Dtb<'_>) -> Result<Option<gic::Location>, Failure> {
 /// Why the kernel did not come up.
 enum Failure {
     Dtb(boot_config::DtbError),
+    /// The DTB's memory does not hold the running kernel.
+    ImageOutsideRam {
+        image: PhysRange,
+    },
     Range(boot_config::RangeError),
     Map(machine::mmu::MapError),
     Gic(gic::Error),
@@ -248,6 +255,9 @@ impl core::fmt::Display for Failure {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Dtb(error) => write!(f, "device tree: {error}"),
+            Self::ImageOutsideRam { image } => {
+                write!(f, "device tree, memory: the kernel at {image} lies in none")
+            }
             Self::Range(error) => write!(f, "memory map: {error}"),
             Self::Map(error) => write!(f, "memory: {error}"),
             Self::Gic(error) => write!(f, "{error}"),
