@@ -121,3 +121,15 @@ fn cpu_that_was_never_started_is_named_and_has_no_registers() {
     );
     assert_eq!(crashed.dump.registers().len(), 2);
 }
+
+#[test]
+fn crash_while_cpus_are_started_leaves_none_running() {
+    for entry in [Entry::El1, Entry::El2] {
+        let machine = Machine::new().cpus(8).entry(entry);
+        let crashed = oracle::crash(machine.append("lkdtm=PANIC lkdtm_cpu=1"));
+        let info = host::info(&crashed.dump.path);
+        for stop in info["stops"].as_array().expect("stops") {
+            assert_ne!(stop["status"], "not-responding", "{entry:?}: {info}");
+        }
+    }
+}
