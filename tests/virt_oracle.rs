@@ -2,7 +2,7 @@
 //! The dump equals QEMU's own memory, byte for byte, on every kind of machine.
 
 use blackbox::matrix::{self, Row};
-use blackbox::{Entry, Machine, device_tree, oracle};
+use blackbox::{Entry, Machine, artefacts, backtrace, device_tree, oracle};
 
 fn crashes_at_last_cpu(row: &Row) -> Machine {
     row.machine().append(&format!(
@@ -123,4 +123,40 @@ fn crash_region_of_the_device_tree_is_used() {
     running.go_on();
     let crashed = oracle::finish(running);
     assert_eq!(crashed.region, 0x4300_0000..0x4320_0000);
+}
+
+/// Where QEMU's boot stub (hw/arm/boot.c) keeps the address it jumps to.
+const STUB_ENTRY: u64 = 0x4000_0020;
+const LOADED_BY_QEMU: u64 = 0x4020_0000;
+
+#[test]
+fn image_runs_from_any_2_mib_aligned_base() {
+    let image = std::fs::read(artefacts::image("kernel.Image")).expect("the kernel's Image");
+    for (base, entry) in [(0x4660_0000_u64, Entry::El1), (0x4c80_0000, Entry::El2)] {
+        let mut running = Machine::new()
+            .memory_mib(256)
+            .cpus(2)
+            .entry(entry)
+            .append("lkdtm=PANIC@100 lkdtm_cpu=1 dump_then=halt")
+            .paused()
+            .start();
+        let loaded = running.memory.read(STUB_ENTRY, 8);
+        assert_eq!(
+            loaded,
+            LOADED_BY_QEMU.to_le_bytes(),
+            "QEMU's boot stub is another"
+        );
+        running.memory.write(base, &image);
+        running.memory.write(LOADED_BY_QEMU, &vec![0; image.len()]);
+        running.memory.write(STUB_ENTRY, &base.to_le_bytes());
+        running.go_on();
+        let crashed = oracle::finish(running);
+        assert!(
+            crashed.report.contains(&format!("image at {base:#x}")),
+            "{base:#x}: {}",
+            crashed.report
+        );
+        let trace = backtrace::gdb(&crashed.dump.path, &oracle::elf(), &["bt"]);
+        assert!(trace.contains("provoke_crash"), "{base:#x}: {trace}");
+    }
 }
