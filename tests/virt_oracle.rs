@@ -109,6 +109,29 @@ fn dump_of_ram_with_a_hole_leaves_the_hole_out() {
     assert_eq!(differing.map(|(at, _)| at), None, "first page that differs");
 }
 
+/// `Unreadable`, as docs/protocol.md numbers classes of pages.
+const UNREADABLE: u32 = 5;
+
+#[test]
+fn ram_whose_reads_abort_is_a_gap_and_the_dump_goes_on() {
+    let machine = Machine::new()
+        .append("lkdtm=PANIC@100 dump_level=0 dump_then=halt")
+        .paused();
+    let mut running = machine.start();
+    // The device tree names 4 MiB more than there are, and reserves them, so that only the capture kernel reads there.
+    device_tree::edit_source(&running, |text| {
+        text.replace(MEMORY_REG, "<0x00 0x40000000 0x00 0x8400000>")
+            .replace("/dts-v1/;", "/dts-v1/;\n/memreserve/ 0x48000000 0x400000;")
+    });
+    running.go_on();
+    let crashed = oracle::finish(running);
+    let gaps = crashed.dump.gaps();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(gaps[0].range, 0x4800_0000..0x4840_0000);
+    assert_eq!(gaps[0].class, UNREADABLE);
+    assert_eq!(crashed.dump.covered(), [0x4000_0000..0x47e0_0000]);
+}
+
 #[test]
 fn crash_region_of_the_device_tree_is_used() {
     let machine = Machine::new()
