@@ -54,7 +54,13 @@ pub(crate) fn place(
             Some(placement.region)
         }
         Err(error) => {
-            log::error!("crashkernel=: {error}; no crash region");
+            match request.offset {
+                // No value of the parameter starts at 0.
+                0 => log::error!("the board's default crash region: {error}; no crash region"),
+                byte => log::error!(
+                    "crashkernel: byte {byte} of the command line: {error}; no crash region"
+                ),
+            }
             None
         }
     }
