@@ -166,7 +166,7 @@ pub fn unload() -> Result<(), ChangeError> {
 pub struct TestReport {
     /// Whether a capture kernel is armed and its digest is right.
     pub is_image_good: bool,
-    /// Whether the EL2 stub answers, where the kernel was entered at EL2.
+    /// Whether the EL2 stub is installed (the kernel was entered at EL2); no call is made to it.
     pub has_stub: bool,
     /// Microseconds that the digest took.
     pub digest_us: u64,
