@@ -5,7 +5,7 @@
 //! the kernel's logger and ends here too.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use boot_config::{Dtb, DtbError};
 
@@ -113,6 +113,17 @@ pub fn write_raw(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
+/// Writes what the FIFO takes now, without waiting. Returns how many bytes it took; 0 when there is no console.
+pub fn try_write(bytes: &[u8]) -> usize {
+    let Some(uart) = uart() else { return 0 };
+    let written = uart.write_some(bytes);
+    // A full FIFO says nothing about whether the UART is stuck; a byte taken says that it is not.
+    if written > 0 {
+        STUCK.store(false, Ordering::Relaxed);
+    }
+    written
+}
+
 /// Waits, for at most the time of a full FIFO at 300 baud, until everything written has left.
 pub fn drain() {
     let Some(uart) = uart() else { return };
@@ -125,6 +136,55 @@ pub fn drain() {
 /// Takes the next received byte or BREAK.
 pub fn read() -> Option<Received> {
     uart()?.try_read()
+}
+
+/// Characters that the receive FIFO holds (DDI 0183 r1p5; 16 before).
+const RECEIVE_FIFO: usize = 32;
+
+static OVERRUNS: AtomicU32 = AtomicU32::new(0);
+static DAMAGED: AtomicU32 = AtomicU32::new(0);
+static BREAKS: AtomicU32 = AtomicU32::new(0);
+
+/// What [`try_read`] found wrong on the line since boot; each count wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveErrors {
+    /// Times that at least one byte was lost because the FIFO was full.
+    pub overruns: u32,
+    /// Bytes whose stop bit was wrong; they were handed on.
+    pub damaged: u32,
+    /// BREAKs; they were left out.
+    pub breaks: u32,
+}
+
+/// Counts of [`try_read`].
+pub fn receive_errors() -> ReceiveErrors {
+    ReceiveErrors {
+        overruns: OVERRUNS.load(Ordering::Relaxed),
+        damaged: DAMAGED.load(Ordering::Relaxed),
+        breaks: BREAKS.load(Ordering::Relaxed),
+    }
+}
+
+/// Takes the next received byte, without waiting; for a protocol with checksums of its own.
+///
+/// A byte with a framing error is handed on: most of its bits may be right, the frame's length stays right, and the checksum
+/// judges. So is one behind an overrun, which is good itself. A BREAK is no byte of anybody and is left out.
+pub fn try_read() -> Option<u8> {
+    let uart = uart()?;
+    for _ in 0..RECEIVE_FIFO {
+        let character = uart.try_read_character()?;
+        if character.is_after_overrun {
+            OVERRUNS.fetch_add(1, Ordering::Relaxed);
+        }
+        if !character.is_break {
+            if character.is_damaged {
+                DAMAGED.fetch_add(1, Ordering::Relaxed);
+            }
+            return Some(character.byte);
+        }
+        BREAKS.fetch_add(1, Ordering::Relaxed);
+    }
+    None
 }
 
 /// Raises interrupts for received bytes from now on.

@@ -65,6 +65,19 @@ pub enum Received {
     Break,
 }
 
+/// A character as the receive FIFO keeps it: eight bits, and what went wrong with them (section 3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Character {
+    /// The eight bits; 0 for a BREAK.
+    pub byte: u8,
+    /// The line was low for longer than a character: no sender sent this byte.
+    pub is_break: bool,
+    /// The stop bit or the parity bit was wrong: noise, or the other side's baud rate.
+    pub is_damaged: bool,
+    /// Characters before this one found the FIFO full and are lost. This one is good.
+    pub is_after_overrun: bool,
+}
+
 /// Driver over one register block.
 #[derive(Clone, Copy)]
 pub struct Pl011<'a> {
@@ -123,22 +136,40 @@ impl<'a> Pl011<'a> {
         true
     }
 
+    /// Writes as many of `bytes` as the FIFO has room for now. Returns how many.
+    pub fn write_some(&self, bytes: &[u8]) -> usize {
+        bytes
+            .iter()
+            .take_while(|byte| self.try_write(**byte))
+            .count()
+    }
+
     /// Whether bytes are still on their way out.
     pub fn is_busy(&self) -> bool {
         self.registers.flags.is_set(Flags::BUSY)
     }
 
-    /// The next thing received, if any.
-    pub fn try_read(&self) -> Option<Received> {
+    /// The next character received, if any, with its flags.
+    pub fn try_read_character(&self) -> Option<Character> {
         if self.registers.flags.is_set(Flags::RX_EMPTY) {
             return None;
         }
         let data = self.registers.data.extract();
-        Some(if data.is_set(Data::BREAK) {
-            Received::Break
-        } else {
-            Received::Byte(data.read(Data::DATA) as u8)
+        Some(Character {
+            byte: data.read(Data::DATA) as u8,
+            is_break: data.is_set(Data::BREAK),
+            is_damaged: data.is_set(Data::FRAMING) || data.is_set(Data::PARITY),
+            is_after_overrun: data.is_set(Data::OVERRUN),
         })
+    }
+
+    /// The next thing received, if any; a damaged byte too.
+    pub fn try_read(&self) -> Option<Received> {
+        self.try_read_character()
+            .map(|character| match character.is_break {
+                true => Received::Break,
+                false => Received::Byte(character.byte),
+            })
     }
 }
 
@@ -221,5 +252,70 @@ mod tests {
         assert_eq!(driver(&block).try_read(), Some(Received::Break));
         block[0] = 0x41;
         assert_eq!(driver(&block).try_read(), Some(Received::Byte(0x41)));
+    }
+
+    #[test]
+    fn write_some_to_full_fifo_takes_nothing() {
+        let mut block = fake();
+        block[0x18 / 4] = 1 << 5;
+        assert_eq!(driver(&block).write_some(b"abc"), 0);
+        assert_eq!(block[0], 0);
+    }
+
+    #[test]
+    fn write_some_to_free_fifo_takes_all() {
+        let block = fake();
+        assert_eq!(driver(&block).write_some(b"abc"), 3);
+        assert_eq!(block[0], u32::from(b'c'));
+    }
+
+    #[test]
+    fn write_some_of_nothing_writes_nothing() {
+        let block = fake();
+        assert_eq!(driver(&block).write_some(b""), 0);
+        assert_eq!(block[0], 0);
+    }
+
+    #[test]
+    fn character_of_empty_fifo_is_none() {
+        let mut block = fake();
+        block[0x18 / 4] = 1 << 4;
+        block[0] = 0x41;
+        assert_eq!(driver(&block).try_read_character(), None);
+    }
+
+    /// The flags of a character whose data register reads `data`: BREAK, damaged, overrun.
+    fn flags_of(data: u32) -> (u8, bool, bool, bool) {
+        let mut block = fake();
+        block[0] = data;
+        let read = driver(&block).try_read_character().unwrap();
+        (
+            read.byte,
+            read.is_break,
+            read.is_damaged,
+            read.is_after_overrun,
+        )
+    }
+
+    #[test]
+    fn character_without_flags_is_clean() {
+        assert_eq!(flags_of(0x41), (0x41, false, false, false));
+    }
+
+    #[test]
+    fn character_with_framing_or_parity_error_keeps_its_byte() {
+        assert_eq!(flags_of(1 << 8 | 0x41), (0x41, false, true, false));
+        assert_eq!(flags_of(1 << 9 | 0x41), (0x41, false, true, false));
+    }
+
+    #[test]
+    fn character_after_overrun_keeps_its_byte() {
+        assert_eq!(flags_of(1 << 11 | 0x41), (0x41, false, false, true));
+    }
+
+    #[test]
+    fn break_is_told_with_its_framing_error() {
+        // Section 3.3.1: a BREAK loads one 0 into the FIFO, and its stop bit is missing too.
+        assert_eq!(flags_of(1 << 10 | 1 << 8), (0, true, true, false));
     }
 }
