@@ -74,14 +74,76 @@ pub fn install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
     PL011.store(registers, Ordering::Release);
     // What an earlier kernel left in the FIFO goes out first.
     drain();
+    let clock = console.clock_hz.unwrap_or(0);
     let rate = console
-        .clock_hz
-        .zip(console.baud)
-        .and_then(|(clock, baud)| crate::pl011::divisors(clock, baud));
+        .baud
+        .and_then(|baud| crate::pl011::divisors(clock, baud));
     if let Some(uart) = uart() {
         uart.configure(rate);
+        let divisors = uart.divisors();
+        // Without a clock nothing is known of the divisors; what the DTB says then was set by the boot loader.
+        let baud = rate
+            .and(console.baud)
+            .or_else(|| crate::pl011::actual_baud(clock, divisors))
+            .or(console.baud)
+            .unwrap_or(0);
+        CLOCK_HZ.store(clock, Ordering::Relaxed);
+        BAUD.store(baud, Ordering::Relaxed);
+        FIRST_BAUD.store(baud, Ordering::Relaxed);
+        FIRST_INTEGER.store(divisors.0, Ordering::Relaxed);
+        FIRST_FRACTION.store(divisors.1, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// The UART's clock in Hz, 0 when the DTB does not say it.
+static CLOCK_HZ: AtomicU32 = AtomicU32::new(0);
+/// The rate that is set, 0 when it is unknown; and the same with its divisors as [`install_from_dtb`] left them.
+static BAUD: AtomicU32 = AtomicU32::new(0);
+static FIRST_BAUD: AtomicU32 = AtomicU32::new(0);
+static FIRST_INTEGER: AtomicU32 = AtomicU32::new(0);
+static FIRST_FRACTION: AtomicU32 = AtomicU32::new(0);
+
+/// The baud rate that is set: the last one that [`set_baud`] set, the DTB's, or what the divisors say; `None` when nothing is
+/// known.
+pub fn baud() -> Option<u32> {
+    Some(BAUD.load(Ordering::Relaxed)).filter(|baud| *baud != 0)
+}
+
+/// Whether [`set_baud`] can make this rate: the DTB says the UART's clock, and a divisor is near (DDI 0183, section 3.3.6).
+pub fn can_set(baud: u32) -> bool {
+    crate::pl011::divisors(CLOCK_HZ.load(Ordering::Relaxed), baud).is_some()
+}
+
+/// Sets the baud rate, after everything written has left. `false`, and nothing is changed, when the rate cannot be made or the
+/// line takes no bytes; waits as long as [`drain`] at most. What the UART has received stays in its FIFO.
+pub fn set_baud(baud: u32) -> bool {
+    let divisors = crate::pl011::divisors(CLOCK_HZ.load(Ordering::Relaxed), baud);
+    let (Some(uart), Some(divisors)) = (uart(), divisors) else {
+        return false;
+    };
+    if !drain() {
+        return false;
+    }
+    uart.configure(Some(divisors));
+    BAUD.store(baud, Ordering::Relaxed);
+    true
+}
+
+/// Sets the baud rate at which the console was installed, in any case: a line that takes no bytes has lost them. Nothing happens
+/// when [`set_baud`] changed nothing.
+pub fn restore_baud() {
+    // Without a clock `set_baud` changed nothing, and the early console's first divisors are not known.
+    let Some(uart) = uart().filter(|_| CLOCK_HZ.load(Ordering::Relaxed) != 0) else {
+        return;
+    };
+    let first = [&FIRST_INTEGER, &FIRST_FRACTION].map(|part| part.load(Ordering::Relaxed));
+    let first = (first[0], first[1]);
+    if uart.divisors() != first {
+        drain();
+        uart.configure(Some(first));
+        BAUD.store(FIRST_BAUD.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 fn uart() -> Option<Pl011<'static>> {
@@ -124,13 +186,18 @@ pub fn try_write(bytes: &[u8]) -> usize {
     written
 }
 
-/// Waits, for at most the time of a full FIFO at 300 baud, until everything written has left.
-pub fn drain() {
-    let Some(uart) = uart() else { return };
+/// Waits, for at most the time of a full FIFO at 300 baud, until everything written has left, the last stop bit included
+/// (DDI 0183, section 3.3.3). Returns whether it has.
+pub fn drain() -> bool {
+    let Some(uart) = uart() else { return true };
     let deadline = Deadline::after_us(600_000);
-    while uart.is_busy() && !deadline.is_past() {
+    while uart.is_busy() {
+        if deadline.is_past() {
+            return false;
+        }
         core::hint::spin_loop();
     }
+    true
 }
 
 /// Takes the next received byte or BREAK.

@@ -44,9 +44,10 @@ register_structs! {
 
 const _: () = assert!(size_of::<Registers>() == 0x4c);
 
-/// Baud rate divisor in 1/64: integer part, fractional part (section 3.3.6: clock / (16 × baud)).
+/// Baud rate divisor: integer part, and fraction in 1/64 (sections 3.3.5 and 3.3.6: clock / (16 × baud)).
 ///
-/// `None` when the rate cannot be made from the clock.
+/// `None` when the rate cannot be made from the clock: the divisor is 1 to 65535. It is rounded to 1/64, so the rate that is
+/// made is off by at most 1/128, which leaves a receiver's 2 % alone.
 pub fn divisors(clock_hz: u32, baud: u32) -> Option<(u32, u32)> {
     // 64 * clock / (16 * baud), rounded.
     let scaled = (u64::from(clock_hz) * 8 / u64::from(baud).max(1)).div_ceil(2);
@@ -54,6 +55,17 @@ pub fn divisors(clock_hz: u32, baud: u32) -> Option<(u32, u32)> {
     let is_possible =
         baud != 0 && (1..=0xffff).contains(&integer) && !(integer == 0xffff && fraction != 0);
     is_possible.then_some((integer, fraction))
+}
+
+/// Baud rate that divisors make of the clock; `None` for divisors that the UART does not take: integer part 0 (what a reset
+/// leaves), or more than 65535 in all (section 3.3.6).
+pub fn actual_baud(clock_hz: u32, (integer, fraction): (u32, u32)) -> Option<u32> {
+    let scaled = u64::from(integer) << 6 | u64::from(fraction);
+    let is_valid = fraction < 64 && (1 << 6..=0xffff << 6).contains(&scaled);
+    // clock / (16 × divisor) = 4 × clock / (64 × divisor), rounded; at most clock / 16.
+    is_valid
+        .then(|| (u64::from(clock_hz) * 4 + scaled / 2) / scaled)
+        .and_then(|baud| u32::try_from(baud).ok())
 }
 
 /// What came in.
@@ -111,6 +123,14 @@ impl<'a> Pl011<'a> {
         self.registers
             .control
             .write(Control::ENABLE::SET + Control::TRANSMIT::SET + Control::RECEIVE::SET);
+    }
+
+    /// The divisors that are set: integer part, and fraction in 1/64; both 0 after a reset.
+    pub fn divisors(&self) -> (u32, u32) {
+        (
+            self.registers.integer_divisor.get() & 0xffff,
+            self.registers.fractional_divisor.get() & 0x3f,
+        )
     }
 
     /// Interrupts on received bytes and BREAK.
@@ -205,6 +225,86 @@ mod tests {
         assert_eq!(divisors(24_000_000, 0), None);
         assert_eq!(divisors(24_000_000, 2_000_000), None);
         assert_eq!(divisors(4_000_000_000, 1), None);
+    }
+
+    #[test]
+    fn divisors_and_rates_match_the_manuals_table() {
+        // Section 3.3.6, divisors for 4 MHz. For the first two the manual prints 231911 and 115101: it rounded the divisor.
+        for (baud, divisor, actual) in [
+            (230_400, (0x1, 0x5), 231_884),
+            (115_200, (0x2, 0xb), 115_108),
+            (76_800, (0x3, 0x10), 76_923),
+            (38_400, (0x6, 0x21), 38_369),
+            (14_400, (0x11, 0x17), 14_401),
+            (2_400, (0x68, 0xb), 2_400),
+            (110, (0x8e0, 0x2f), 110),
+        ] {
+            assert_eq!(divisors(4_000_000, baud), Some(divisor));
+            assert_eq!(actual_baud(4_000_000, divisor), Some(actual));
+        }
+    }
+
+    #[test]
+    fn divisors_of_48_mhz_reach_921600_and_3_mbaud() {
+        assert_eq!(divisors(48_000_000, 921_600), Some((3, 16)));
+        assert_eq!(actual_baud(48_000_000, (3, 16)), Some(923_077));
+        assert_eq!(divisors(48_000_000, 3_000_000), Some((1, 0)));
+        assert_eq!(actual_baud(48_000_000, (1, 0)), Some(3_000_000));
+    }
+
+    #[test]
+    fn rate_above_a_sixteenth_of_the_clock_is_rejected() {
+        assert_eq!(divisors(48_000_000, 3_060_000), None);
+        assert_eq!(divisors(48_000_000, 6_000_000), None);
+        assert_eq!(divisors(48_000_000, u32::MAX), None);
+        assert_eq!(divisors(0, 115_200), None);
+    }
+
+    #[test]
+    fn rate_below_the_largest_divisor_is_rejected() {
+        // 48 MHz / (16 × 65535) is 45.8 baud.
+        assert_eq!(divisors(48_000_000, 46), Some((65_217, 25)));
+        assert_eq!(divisors(48_000_000, 45), None);
+        assert_eq!(divisors(48_000_000, 0), None);
+    }
+
+    #[test]
+    fn every_rate_that_is_made_is_within_two_percent() {
+        let worst = (1_000..=3_100_000_u32)
+            .step_by(997)
+            .filter_map(|baud| {
+                let actual = actual_baud(48_000_000, divisors(48_000_000, baud)?)?;
+                Some(u64::from(actual.abs_diff(baud)) * 10_000 / u64::from(baud))
+            })
+            .max();
+        assert!(worst.is_some_and(|worst| worst <= 80), "{worst:?}");
+    }
+
+    #[test]
+    fn rates_at_the_edge_of_numbers_do_not_overflow() {
+        assert_eq!(divisors(u32::MAX, u32::MAX / 16), Some((1, 0)));
+        assert_eq!(actual_baud(u32::MAX, (1, 0)), Some(u32::MAX / 16 + 1));
+        assert_eq!(divisors(u32::MAX, 1), None);
+        assert_eq!(actual_baud(0, (1, 0)), Some(0));
+        assert_eq!(actual_baud(u32::MAX, (u32::MAX, u32::MAX)), None);
+    }
+
+    #[test]
+    fn rate_of_invalid_divisors_is_unknown() {
+        // What a reset leaves, and what the manual forbids.
+        assert_eq!(actual_baud(48_000_000, (0, 0)), None);
+        assert_eq!(actual_baud(48_000_000, (0, 5)), None);
+        assert_eq!(actual_baud(48_000_000, (0xffff, 1)), None);
+        assert_eq!(actual_baud(48_000_000, (0x1_0000, 0)), None);
+        assert_eq!(actual_baud(48_000_000, (1, 64)), None);
+    }
+
+    #[test]
+    fn divisors_are_read_back_without_reserved_bits() {
+        let mut block = fake();
+        block[0x24 / 4] = 0xabcd_001a;
+        block[0x28 / 4] = 0xffff_ff03;
+        assert_eq!(driver(&block).divisors(), (0x1a, 3));
     }
 
     #[test]
