@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Arm semihosting (ARM-software/abi-aa semihosting.rst): exit codes and host files.
 //!
-//! `HLT #0xF000` without a debugger is an undefined instruction: the handler then lets the call fail. A call is made only where
-//! the command line asked for one.
+//! `HLT #0xF000` without a debugger is an undefined instruction: the exception entry, which both kernels share, then lets the
+//! call fail. A debugger that has enabled halting debug and never answers stops the CPU for good; no exception guard and no
+//! time limit of ours reaches that. So a call is made only where the command line asked for one.
+
+use core::ffi::CStr;
 
 const SYS_OPEN: u64 = 0x01;
 const SYS_CLOSE: u64 = 0x02;
+const SYS_WRITE: u64 = 0x05;
 const SYS_READ: u64 = 0x06;
+const SYS_ISERROR: u64 = 0x08;
 const SYS_FLEN: u64 = 0x0c;
 const SYS_EXIT: u64 = 0x18;
 const ADP_STOPPED_APPLICATION_EXIT: u64 = 0x20026;
+/// Modes of SYS_OPEN: those of C's fopen, numbered.
+const MODE_RB: u64 = 1;
+const MODE_WB: u64 = 5;
 
 unsafe extern "C" {
     /// One semihosting call; -1 when nobody takes it.
@@ -26,19 +34,48 @@ pub fn exit(status: u32) {
     unsafe { semihosting_call(SYS_EXIT, block.as_ptr().addr() as u64) };
 }
 
-/// A file on the host, opened for reading.
+/// Whether somebody takes semihosting calls.
+pub fn is_present() -> bool {
+    let block = [0_u64];
+    // SAFETY: SYS_ISERROR takes one word, a status; it has no effect and returns 0 for the status 0.
+    unsafe { semihosting_call(SYS_ISERROR, block.as_ptr().addr() as u64) == 0 }
+}
+
+/// A file on the host; closed when dropped.
 #[derive(Debug)]
 pub struct HostFile {
     handle: u64,
 }
 
 impl HostFile {
-    /// Opens `path`, which ends in a NUL byte.
-    pub fn open(path: &core::ffi::CStr) -> Option<Self> {
-        let block = [path.as_ptr().addr() as u64, 1, path.count_bytes() as u64];
-        // SAFETY: SYS_OPEN takes pointer, mode (1 = "rb"), length without the NUL.
+    /// Opens `path` for reading.
+    pub fn open(path: &CStr) -> Option<Self> {
+        Self::open_as(path, MODE_RB)
+    }
+
+    /// Makes `path`, or empties it, for writing.
+    pub fn create(path: &CStr) -> Option<Self> {
+        Self::open_as(path, MODE_WB)
+    }
+
+    fn open_as(path: &CStr, mode: u64) -> Option<Self> {
+        let block = [path.as_ptr().addr() as u64, mode, path.count_bytes() as u64];
+        // SAFETY: SYS_OPEN takes pointer, mode, length without the NUL.
         let handle = unsafe { semihosting_call(SYS_OPEN, block.as_ptr().addr() as u64) };
         u64::try_from(handle).ok().map(|handle| Self { handle })
+    }
+
+    /// Writes `bytes` behind what was written before. Returns how many were written: fewer than given when the host's disk is full, say, and 0 when
+    /// the file was opened for reading.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        let block = [
+            self.handle,
+            bytes.as_ptr().addr() as u64,
+            bytes.len() as u64,
+        ];
+        // SAFETY: SYS_WRITE takes handle, buffer, length; it reads at most that many bytes, and returns how many are missing.
+        let missing = unsafe { semihosting_call(SYS_WRITE, block.as_ptr().addr() as u64) };
+        bytes_done(bytes.len(), missing)
     }
 
     /// Length in bytes.
@@ -57,8 +94,13 @@ impl HostFile {
         ];
         // SAFETY: SYS_READ takes handle, buffer, length; it writes at most that many bytes, and returns how many are missing.
         let missing = unsafe { semihosting_call(SYS_READ, block.as_ptr().addr() as u64) };
-        usize::try_from(missing).map_or(0, |missing| buffer.len().saturating_sub(missing))
+        bytes_done(buffer.len(), missing)
     }
+}
+
+/// Bytes moved by a call that says how many of `len` are missing, or -1.
+fn bytes_done(len: usize, missing: i64) -> usize {
+    usize::try_from(missing).map_or(0, |missing| len.saturating_sub(missing))
 }
 
 impl Drop for HostFile {
