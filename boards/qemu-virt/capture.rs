@@ -7,6 +7,7 @@ use machine::arena::Arena;
 use machine::boot::EntryState;
 use machine::capture_entry::{self, Handover};
 use machine::once_buffer::OnceBuffer;
+use machine::room::StaticArena;
 use machine::{arch, console, emergency};
 use wire::codec::DeflateEncoder;
 
@@ -15,6 +16,8 @@ machine::entry!(main);
 /// Deflate's tables; the one allocation of this kernel, bounded.
 #[global_allocator]
 static ARENA: Arena<0x5_8000> = Arena::new();
+/// Working memory where the crash region has no more.
+static ROOM: StaticArena<0> = StaticArena::new();
 static WORKSPACE: OnceBuffer<capture::Workspace> = OnceBuffer::new(capture::Workspace::new());
 
 /// Effort of the encoder: 1 (fast) to 10 (small).
@@ -49,7 +52,8 @@ fn main(entry: EntryState) -> ! {
         memory,
         own,
         mut old,
-    } = capture_entry::begin(entry, Some(0x0900_0000));
+        room: _,
+    } = capture_entry::begin(entry, Some(0x0900_0000), &ROOM);
     let inputs = capture::Inputs {
         bootargs: dtb.boot_args(),
         elfcorehdr: elf_core_header.map(|(address, bytes)| capture::Located { address, bytes }),

@@ -13,7 +13,8 @@ use crate::boot::EntryState;
 use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
-use crate::{arch, console, emergency, exceptions, psci};
+use crate::room::{Room, StaticArena};
+use crate::{arch, console, emergency, exceptions, psci, room};
 
 /// Longest ELF core header that is believed: 65,535 program headers and more.
 const MAX_CORE_HEADER: u64 = 4 << 20;
@@ -32,6 +33,8 @@ pub struct Handover {
     pub own: Ranges,
     /// The crashed machine's memory.
     pub old: OldMemory,
+    /// Memory to work in.
+    pub room: Room,
 }
 
 /// A few ranges.
@@ -67,8 +70,17 @@ impl Ranges {
     }
 }
 
-/// Brings the capture kernel up. Says what is wrong, and halts, when there is no DTB to work by.
-pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
+/// Brings the capture kernel up. Says what is wrong, and halts, when there is no DTB to work by. `arena` becomes the room to work
+/// in unless the crash region has more.
+pub fn begin<const N: usize>(
+    entry: EntryState,
+    early_pl011: Option<u64>,
+    arena: &'static StaticArena<N>,
+) -> Handover {
+    bring_up(entry, early_pl011, arena.take().unwrap_or_default())
+}
+
+fn bring_up(entry: EntryState, early_pl011: Option<u64>, arena: &'static mut [u8]) -> Handover {
     let Ok(mut space) = AddressSpace::take(entry.image) else {
         arch::halt()
     };
@@ -130,14 +142,21 @@ pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
         });
     }
 
-    let elf_core_header = match dtb.elf_core_header() {
-        Ok(Some(range)) => open_core_header(&mut space, range),
-        Ok(None) => None,
-        Err(error) => {
-            emergency!("Afterimage: device tree, linux,elfcorehdr: {error}\n");
-            None
-        }
+    let elf_core_range = dtb.elf_core_header().unwrap_or_else(|error| {
+        emergency!("Afterimage: device tree, linux,elfcorehdr: {error}\n");
+        None
+    });
+    let elf_core_header = elf_core_range.and_then(|range| open_core_header(&mut space, range));
+    let blob = PhysRange {
+        start: entry.dtb,
+        end: entry.dtb.saturating_add(dtb.as_bytes().len() as u64),
     };
+    let room = room::carve(
+        &mut space,
+        &dtb,
+        &[blob, elf_core_range.unwrap_or(PhysRange::EMPTY)],
+        arena,
+    );
     let old = match OldMemory::new(space, readable) {
         Ok(old) => old,
         Err(error) => give_up(&error),
@@ -148,6 +167,7 @@ pub fn begin(entry: EntryState, early_pl011: Option<u64>) -> Handover {
         memory,
         own,
         old,
+        room,
     }
 }
 

@@ -45,6 +45,7 @@ pub mod psci;
 pub mod ram;
 #[cfg(target_os = "none")]
 pub mod region;
+pub mod room;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]
