@@ -24,6 +24,8 @@ pub struct OldMemory {
     space: AddressSpace,
     window: PageWindow,
     readable: Readable,
+    /// The range of `readable` that held what was read last: a dump goes through one after the other.
+    range: PhysRange,
     /// Physical address of the 2 MiB block that the window shows.
     block: u64,
 }
@@ -39,6 +41,7 @@ impl OldMemory {
             space,
             window,
             readable,
+            range: PhysRange::EMPTY,
             block: NO_BLOCK,
         })
     }
@@ -47,38 +50,44 @@ impl OldMemory {
     fn show(&mut self, address: u64) -> u64 {
         let block = address & !(BLOCK_SIZE - 1);
         if block != self.block {
-            let readable = &self.readable;
+            let (readable, mut last) = (&self.readable, self.range);
             self.space.fill_page_window(self.window, |number| {
                 let page = block + number as u64 * PAGE_SIZE;
                 let range = PhysRange {
                     start: page,
                     end: page + PAGE_SIZE,
                 };
-                readable.contains_range(&range).then_some(page)
+                if !last.contains_range(&range) {
+                    last = range_around(readable, &range)?;
+                }
+                Some(page)
             });
             self.block = block;
         }
         self.window.address + (address - block)
     }
 
-    fn check(&self, pa: u64, len: u64) -> Result<(), ReadFault> {
+    fn check(&mut self, pa: u64, len: u64) -> Result<(), ReadFault> {
         let not_ram = ReadFault {
             address: pa,
             cause: FaultCause::NotRam,
         };
         let end = pa.checked_add(len).ok_or(not_ram)?;
         // Whole pages are mapped: one that RAM covers in part only is not.
-        let first = pa & !(PAGE_SIZE - 1);
-        let last = end.checked_next_multiple_of(PAGE_SIZE).ok_or(not_ram)?;
-        if self.readable.contains_range(&PhysRange {
-            start: first,
-            end: last,
-        }) {
-            Ok(())
-        } else {
-            Err(not_ram)
+        let pages = PhysRange {
+            start: pa & !(PAGE_SIZE - 1),
+            end: end.checked_next_multiple_of(PAGE_SIZE).ok_or(not_ram)?,
+        };
+        if !self.range.contains_range(&pages) {
+            self.range = range_around(&self.readable, &pages).ok_or(not_ram)?;
         }
+        Ok(())
     }
+}
+
+/// The range of `readable` that holds all of `range`.
+fn range_around(readable: &Readable, range: &PhysRange) -> Option<PhysRange> {
+    readable.iter().find(|whole| whole.contains_range(range))
 }
 
 /// One cache line, aligned for guarded loads.
