@@ -1,7 +1,8 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The init of the Linux guest. With /guest/capture.Image there, it loads that by kexec -p and crashes; else a shell.
+# The init of the Linux guest. With /guest/capture.Image there, it loads that by kexec -p and crashes; with
+# /guest/ram-image there, it works for a while and then idles; else a shell.
 # /guest/append is the capture kernel's command line; /guest/script runs before the crash.
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin
@@ -11,6 +12,42 @@ mount -t devtmpfs dev /dev
 # What an own part of the initramfs brings runs instead of everything else: a test's own init.
 [ ! -x /guest/init ] || exec /guest/init
 
+# Fills RAM as a small system's is after a while: files of text, programs and compressed data, deleted files, caches,
+# daemons. No clock in it, no chance. 27 % of 256 MiB is then not zero, and a seventh of that occurs more than once.
+work() {
+    syslogd -C64
+    klogd
+    cat /proc/kallsyms >/tmp/symbols
+    gzip -c /tmp/symbols >/tmp/symbols.gz
+    tar -c -f /tmp/system.tar /bin/busybox /sbin /lib /init
+    gzip -c /tmp/system.tar >/tmp/system.tar.gz
+    # The devices, as a daemon that names them does at boot.
+    find /bin /lib /proc/sys /sys/devices | sort >/tmp/names
+    # Deleted again: the pages are free, and keep their bytes.
+    mkdir /tmp/old
+    cp /bin/busybox /sbin/* /lib/* /tmp/old
+    sha256sum /tmp/* /tmp/*/* >/tmp/sums
+    rm -r /tmp/old
+    # Processes that come and go, and some that stay.
+    for count in $(seq 1 200); do
+        echo "$count" | sed 's/1/one/g' | awk '{ print length($0) }' >>/tmp/counts
+    done
+    httpd -p 127.0.0.1:80 -h /tmp
+    crond -b -L /tmp/cron
+    for seconds in 100001 100002 100003 100004; do
+        sleep "$seconds" &
+    done
+    dmesg >/tmp/dmesg
+    cat /proc/meminfo >/tmp/meminfo
+}
+
+if [ -f /guest/ram-image ]; then
+    work
+    # What was put off to later, in the kernel as well, is done by then.
+    sleep 5
+    echo 'guest: idle'
+    while :; do sleep 100000; done
+fi
 if [ -f /guest/capture.Image ]; then
     echo "guest: crash region of $(cat /sys/kernel/kexec_crash_size) bytes: $(grep 'Crash kernel' /proc/iomem)"
     if ! kexec -c -p /guest/capture.Image --command-line="$(cat /guest/append)"; then

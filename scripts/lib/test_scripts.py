@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Tests of the scripts' own readers: python3 -m unittest scripts/lib/test_scripts.py"""
 
+import io
+import json
+import os
 import pathlib
 import struct
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -13,6 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import apt_archive  # noqa: E402
 import compare_vmcore  # noqa: E402
 import console_text  # noqa: E402
+import ram_image  # noqa: E402
 import same_frames  # noqa: E402
 import tally  # noqa: E402
 
@@ -144,6 +149,101 @@ class SameFrames(unittest.TestCase):
 
     def test_short_backtrace_of_gdb_is_reported(self):
         self.assertIsNotNone(same_frames.missing("#0 f () at a.rs:1", "a.rs:1"))
+
+
+class RamImage(unittest.TestCase):
+    VERSION = "6.12.1-arm64"
+    RAM = bytes(PAGE) + b"Linux version 6.12.1-arm64 (builder)".ljust(PAGE, b"\0") + bytes(2 * PAGE)
+
+    class Monitor:
+        """A QMP monitor of a guest with `ram`."""
+
+        def __init__(self, ram, size):
+            self.ram, self.size, self.asked = ram, size, []
+
+        def ask(self, command, **arguments):
+            self.asked.append(command)
+            if command == "pmemsave":
+                pathlib.Path(arguments["filename"]).write_bytes(self.ram)
+            return {"base-memory": self.size}
+
+    def save(self, ram, size):
+        """Saves; returns what is at the path, what else is left there, and what was asked."""
+        with tempfile.TemporaryDirectory() as directory:
+            path, monitor = pathlib.Path(directory) / "image", self.Monitor(ram, size)
+            try:
+                ram_image.save(monitor, str(path), self.VERSION)
+            except ram_image.Wrong:
+                self.assertEqual(os.listdir(directory), [])
+                raise
+            self.assertEqual(os.listdir(directory), ["image"])
+            return path.read_bytes(), monitor.asked
+
+    def test_image_has_the_bytes_of_the_stopped_guest(self):
+        image, asked = self.save(self.RAM, len(self.RAM))
+        self.assertEqual(image, self.RAM)
+        self.assertLess(asked.index("stop"), asked.index("pmemsave"))
+
+    def test_image_of_another_size_is_refused_and_not_kept(self):
+        with self.assertRaisesRegex(ram_image.Wrong, "16384 bytes, the guest's RAM 20480"):
+            self.save(self.RAM, len(self.RAM) + PAGE)
+
+    def test_image_of_zeros_is_refused(self):
+        with self.assertRaisesRegex(ram_image.Wrong, "all zero"):
+            self.save(bytes(PAGE), PAGE)
+
+    def test_image_without_the_banner_is_refused(self):
+        with self.assertRaisesRegex(ram_image.Wrong, "banner"):
+            self.save(b"\x11" * PAGE, PAGE)
+
+    def qmp(self, *messages):
+        """Returns a monitor that says `messages`; what it is told goes nowhere."""
+        stream = io.BytesIO(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+        stream.write = len
+        return ram_image.Qmp(stream)
+
+    def test_event_before_an_answer_is_passed_over(self):
+        monitor = self.qmp({"QMP": {}}, {"return": {}}, {"event": "STOP"}, {"return": {"base-memory": 7}})
+        self.assertEqual(monitor.ask("query-memory-size-summary"), {"base-memory": 7})
+
+    def test_refused_command_is_named(self):
+        monitor = self.qmp({"QMP": {}}, {"return": {}}, {"error": {"desc": "no space"}})
+        with self.assertRaisesRegex(ram_image.Wrong, "pmemsave: no space"):
+            monitor.ask("pmemsave")
+
+    def test_connection_that_ends_is_reported(self):
+        with self.assertRaises(ram_image.Wrong):
+            self.qmp({"QMP": {}})
+
+
+class LinuxGuestArguments(unittest.TestCase):
+    def refused(self, *arguments):
+        """Returns what the script says of arguments that it must refuse before it does anything."""
+        script = pathlib.Path(__file__).parent.parent / "linux-guest"
+        done = subprocess.run([script, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        return done.stderr
+
+    def test_ram_image_without_a_file_is_refused(self):
+        self.assertIn("--ram-image needs a value", self.refused("--ram-image"))
+
+    def test_ram_image_with_an_empty_name_is_refused(self):
+        self.assertIn("--ram-image needs a file", self.refused("--ram-image", ""))
+
+    def test_ram_image_of_a_crash_is_refused(self):
+        self.assertIn("neither --crash nor --append", self.refused("--ram-image", "ram", "--crash", "capture.Image"))
+
+    def test_ram_image_in_a_missing_directory_is_refused(self):
+        self.assertIn("there is no directory /nowhere", self.refused("--ram-image", "/nowhere/ram"))
+
+    def test_ram_image_at_a_directory_is_refused(self):
+        self.assertIn("is a directory", self.refused("--ram-image", "/"))
+
+    def test_timeout_that_is_no_number_is_refused(self):
+        self.assertIn("--timeout takes seconds, not 'soon'", self.refused("--timeout", "soon"))
+
+    def test_unknown_argument_is_refused(self):
+        self.assertIn("unknown argument '--ram'", self.refused("--ram"))
 
 
 class Tally(unittest.TestCase):
