@@ -6,8 +6,10 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::bridge::Bridge;
 use crate::wait::Deadline;
 
 /// Bytes of the line's end that a failure shows.
@@ -139,6 +141,21 @@ impl Console {
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.shared.state().bytes.clone()
+    }
+
+    /// Starts to connect hosts on the Unix socket `path` with the line, one after the other.
+    ///
+    /// # Panics
+    /// The socket cannot be made.
+    #[must_use]
+    pub fn bridge(&self, path: &Path, errors_per_million: u64) -> Bridge {
+        let shared = Arc::clone(&self.shared);
+        let take = move |from: usize| {
+            let state = shared.state();
+            state.bytes.get(from..).unwrap_or_default().to_vec()
+        };
+        let stream = self.stream.try_clone().expect("a third handle of a socket");
+        Bridge::start(path, stream, take, errors_per_million)
     }
 
     /// The same as text, what is no UTF-8 replaced.

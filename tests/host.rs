@@ -2,7 +2,7 @@
 //! The host command, as a user runs it.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,6 +70,24 @@ pub fn bt(vmcore: &Path, elf: &Path) -> String {
 #[must_use]
 pub fn dmesg(vmcore: &Path) -> String {
     run(command("dmesg").arg(vmcore), LIMIT).success()
+}
+
+/// Starts to receive what comes on the Unix socket `line` into `vmcore`, goes on with what is there of it, and gives up after a
+/// minute of silence.
+///
+/// # Panics
+/// It cannot be started.
+#[must_use]
+pub fn start_receiving(line: &Path, vmcore: &Path) -> Child {
+    let link = format!("unix:{}", line.display());
+    let mut receive = command("receive");
+    receive.arg(link).arg("-o").arg(vmcore);
+    receive.args(["--timeout", "60"]);
+    receive.stdin(Stdio::null()).stdout(Stdio::null());
+    receive
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the host command")
 }
 
 fn command(subcommand: &str) -> Command {

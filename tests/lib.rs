@@ -7,6 +7,7 @@
 
 pub mod artefacts;
 pub mod backtrace;
+pub mod bridge;
 pub mod console;
 pub mod device_tree;
 pub mod dump;

@@ -192,6 +192,7 @@ impl Machine {
         let log = dir.path().join("qemu.log");
         let child = self
             .command(dir.path())
+            .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("a log file"))

@@ -36,7 +36,7 @@ pub struct Crashed {
 /// It does not crash, or the dump is not whole.
 #[must_use]
 pub fn crash(machine: Machine) -> Crashed {
-    let running = machine.append("dump_then=halt").start();
+    let running = machine.append("dump_then=halt dump_rounds=1").start();
     finish(running)
 }
 
@@ -50,17 +50,11 @@ pub fn finish(running: Running) -> Crashed {
         .console
         .wait_for_from("this is the capture kernel", 0);
     running.console.wait_for_from("Afterimage: halted", started);
-    let bytes = running.console.bytes();
-    let text_len = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(bytes.len());
-    let report = String::from_utf8_lossy(bytes.get(..text_len).unwrap_or(&[])).into_owned();
     let (recording, vmcore) = (
         running.dir().join("recording"),
         running.dir().join("vmcore"),
     );
-    fs::write(&recording, &bytes).expect("a recording of the line");
+    fs::write(&recording, running.console.bytes()).expect("a recording of the line");
     let received = host::receive(&recording, &vmcore, &elf());
     assert_eq!(
         received.status.code(),
@@ -69,6 +63,22 @@ pub fn finish(running: Running) -> Crashed {
         received.stderr,
         running.console.transcript()
     );
+    judge(running)
+}
+
+/// Opens the dump that a host command left in `vmcore`, in the machine's directory.
+///
+/// # Panics
+/// It is no dump.
+#[must_use]
+pub fn judge(running: Running) -> Crashed {
+    let vmcore = running.dir().join("vmcore");
+    let bytes = running.console.bytes();
+    let text_len = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    let report = String::from_utf8_lossy(bytes.get(..text_len).unwrap_or(&[])).into_owned();
     let region = region(&report);
     let dump = Dump::open(&vmcore);
     Crashed {
@@ -109,7 +119,7 @@ pub fn region(report: &str) -> Range<u64> {
 pub fn compare_with_memory(machine: Machine) -> (Crashed, Pages) {
     let running = machine
         .held_at_first_frame()
-        .append("dump_then=halt")
+        .append("dump_then=halt dump_rounds=1")
         .start();
     running.console.wait_for_hold();
     let before = running.memory.pages();
@@ -117,16 +127,24 @@ pub fn compare_with_memory(machine: Machine) -> (Crashed, Pages) {
     let crashed = finish(running);
     let after = assert_unchanged("the first frame", before, &crashed);
 
+    assert_equals_memory(&crashed, &after);
+    (crashed, after)
+}
+
+/// Asserts that what is in the dump equals `memory`.
+///
+/// # Panics
+/// The first difference.
+pub fn assert_equals_memory(crashed: &Crashed, memory: &Pages) {
     let covered = crashed.dump.covered();
     let is_covered = |at: u64| covered.iter().any(|range| range.contains(&at));
     assert_same(
         "memory",
-        &after,
+        memory,
         "the dump",
         &crashed.dump.pages(),
         is_covered,
     );
-    (crashed, after)
 }
 
 /// Asserts that memory outside the region is as it was when `since` happened, and returns it.

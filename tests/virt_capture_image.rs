@@ -126,7 +126,7 @@ fn capture_alone(append: &str) -> Machine {
     Machine::new()
         .kernel(artefacts::image("capture.Image"))
         .append(append)
-        .append("dump_then=halt")
+        .append("dump_then=halt dump_rounds=1")
 }
 
 fn wait_for_halt(running: &Running) {

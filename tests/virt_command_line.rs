@@ -18,7 +18,10 @@ impl fmt::Display for Line {
 }
 
 fn boot(line: &str) -> Running {
-    let running = Machine::new().append(line).append("dump_then=halt").start();
+    let running = Machine::new()
+        .append(line)
+        .append("dump_then=halt dump_rounds=1")
+        .start();
     running.console.wait_for(UP);
     running
 }

@@ -131,7 +131,7 @@ fn structure(bytes: &[u8]) -> usize {
 fn check(broken: &Broken) {
     let mut running = Machine::new()
         .cpus(2)
-        .append("dump_then=halt")
+        .append("dump_then=halt dump_rounds=1")
         .paused()
         .start();
     match broken.edit {

@@ -177,7 +177,7 @@ fn endless_loop_is_ended_by_the_sysrq_sequence() {
     for entry in [Entry::El1, Entry::El2] {
         let mut running = machine("LOOP")
             .entry(entry)
-            .append("dump_then=halt")
+            .append("dump_then=halt dump_rounds=1")
             .start();
         running.console.wait_for("provoking Loop");
         running.wait_for_cpu_in(0, &symbols::code_of(&oracle::elf(), "endless_loop"));
@@ -195,7 +195,9 @@ fn endless_loop_is_ended_by_the_sysrq_sequence() {
 
 #[test]
 fn endless_loop_is_ended_by_a_break() {
-    let mut running = machine("LOOP").append("dump_then=halt").start();
+    let mut running = machine("LOOP")
+        .append("dump_then=halt dump_rounds=1")
+        .start();
     running.console.wait_for("provoking Loop");
     running.wait_for_cpu_in(0, &symbols::code_of(&oracle::elf(), "endless_loop"));
     running

@@ -45,7 +45,10 @@ fn stray_write_through_a_mapping_is_refused_by_stage_2() {
 
 /// Boots, damages the byte at `offset` of the region behind the kernel's back, and crashes.
 fn damage(entry: Entry, offset: impl Fn(&Running, u64) -> u64) -> Running {
-    let running = Machine::new().entry(entry).append("dump_then=halt").start();
+    let running = Machine::new()
+        .entry(entry)
+        .append("dump_then=halt dump_rounds=1")
+        .start();
     running.console.wait_for("idle, with");
     let region = oracle::region(&running.console.text());
     let at = offset(&running, region.start);

@@ -3,80 +3,77 @@
 #![no_std]
 #![no_main]
 
-use machine::arena::Arena;
+use capture::{Counter, DumpThen, DumpTo, Inputs, Located, Sizes, Wires, Workspace};
 use machine::boot::EntryState;
 use machine::capture_entry::{self, Handover};
+use machine::no_heap::NoHeap;
 use machine::once_buffer::OnceBuffer;
-use machine::room::StaticArena;
+use machine::room::{Room, StaticArena};
+use machine::way_out::WayOut;
 use machine::{arch, console, emergency};
-use wire::codec::DeflateEncoder;
+use wire::lzma::Encoder;
 
 machine::entry!(main);
 
-/// Deflate's tables; the one allocation of this kernel, bounded.
 #[global_allocator]
-static ARENA: Arena<0x5_8000> = Arena::new();
+static HEAP: NoHeap = NoHeap;
 /// Working memory where the crash region has no more.
-static ROOM: StaticArena<0> = StaticArena::new();
-static WORKSPACE: OnceBuffer<capture::Workspace> = OnceBuffer::new(capture::Workspace::new());
-
-/// Effort of the encoder: 1 (fast) to 10 (small).
-const LEVEL: u8 = 6;
-
-struct Uart;
-
-impl capture::Line for Uart {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), capture::Error> {
-        match console::write_raw(bytes) {
-            accepted if accepted == bytes.len() => Ok(()),
-            accepted => Err(capture::Error::LineStuck {
-                accepted,
-                offered: bytes.len(),
-            }),
-        }
-    }
-}
-
-struct Counter;
-
-impl capture::Clock for Counter {
-    fn ticks(&self) -> u64 {
-        arch::counter()
-    }
-}
+static ARENA: StaticArena<{ Sizes::LEAST.total() }> = StaticArena::new();
+static WORKSPACE: OnceBuffer<Workspace> = OnceBuffer::new(Workspace::new());
+static ENCODER: OnceBuffer<Encoder> = OnceBuffer::new(Encoder::new());
 
 fn main(entry: EntryState) -> ! {
-    let Handover {
-        dtb,
-        elf_core_header,
-        memory,
-        own,
-        mut old,
-        room: _,
-    } = capture_entry::begin(entry, Some(0x0900_0000), &ROOM);
-    let inputs = capture::Inputs {
-        bootargs: dtb.boot_args(),
-        elfcorehdr: elf_core_header.map(|(address, bytes)| capture::Located { address, bytes }),
-        memory: memory.as_slice(),
-        own: own.as_slice(),
+    let handover = capture_entry::begin(entry, Some(0x0900_0000), &ARENA);
+    match dump(handover).unwrap_or(DumpThen::Halt) {
+        DumpThen::Reboot => capture_entry::reboot(),
+        DumpThen::PowerOff => capture_entry::power_off(),
+        DumpThen::Halt | DumpThen::Wait => capture_entry::halt(),
+    }
+}
+
+/// Returns `None` only if it was called before.
+fn dump(mut handover: Handover) -> Option<DumpThen> {
+    let inputs = Inputs {
+        bootargs: handover.dtb.boot_args(),
+        elfcorehdr: handover
+            .elf_core_header
+            .map(|(address, bytes)| Located { address, bytes }),
+        memory: handover.memory.as_slice(),
+        own: handover.own.as_slice(),
         counter_hz: arch::counter_hz(),
     };
-    let then = match WORKSPACE.take() {
-        Some(work) => {
-            let mut encoder = DeflateEncoder::new(LEVEL);
-            let outcome = capture::run(&inputs, &mut old, &mut Uart, &Counter, work, &mut encoder);
-            if let Err(error) = outcome.totals {
-                emergency!("Afterimage: the dump ended early: {error}\n");
-            }
-            outcome.then
-        }
-        None => capture::DumpThen::Halt,
+    let to = capture::params::parse(inputs.bootargs, |_| {}).to;
+    let mut out = WayOut::open(to == DumpTo::Semihosting);
+    let is_perfect = out.is_perfect();
+    let mut line = Wires {
+        write: &mut |bytes| out.write(bytes),
+        text: console::try_write,
+        read: console::try_read,
+        is_perfect,
+        rate: console::baud,
+        can_set: console::can_set,
+        set_rate: console::set_baud,
     };
-    match then {
-        capture::DumpThen::Reboot => capture_entry::reboot(),
-        capture::DumpThen::PowerOff => capture_entry::power_off(),
-        capture::DumpThen::Halt | capture::DumpThen::Wait => capture_entry::halt(),
+    let outcome = capture::run(
+        &inputs,
+        &mut handover.old,
+        &mut line,
+        &Counter(arch::counter),
+        WORKSPACE.take()?,
+        share_out(&mut handover.room)?,
+        ENCODER.take()?,
+    );
+    if let Err(error) = outcome.totals {
+        emergency!("Afterimage: the dump ended early: {error}\n");
     }
+    Some(outcome.then)
+}
+
+fn share_out(room: &mut Room) -> Option<capture::Room<'static>> {
+    let sizes = Sizes::fitting(room.left());
+    let [raw, ring, parity] = [sizes.raw, sizes.ring, sizes.parity].map(|len| room.bytes(len));
+    let words = [sizes.maps, sizes.encoder, sizes.index].map(|count| room.words(count));
+    capture::Room::new([raw?, ring?, parity?], words)
 }
 
 #[panic_handler]

@@ -24,8 +24,13 @@ MAY_USE = {
     "capture": {"boot-config", "vmcore", "wire"},
     "harness": {"kernel", "machine"},
     "afterimage": {"vmcore", "wire"},
+    # Both ends of the link, and what a bench compares them with.
+    "simulator": {"capture", "wire", "vmcore", "afterimage", "boot-config", "peers"},
     # The judge of the dumps knows nothing of ours but the built artefacts.
     "blackbox": set(),
+    # What others would send: nothing of ours.
+    "peers": set(),
+    "codecs": {"wire"},
     "target-tests": {"harness", "kernel", "machine", "linker"},
 }
 BOARD_MAY_USE = {"kernel", "capture", "machine", "linker", "wire"}

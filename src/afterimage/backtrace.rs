@@ -68,6 +68,12 @@ pub fn function_chain(
         );
     };
     let (frames, _) = walk(symbols, memory, start_of(registers));
+    chain_of(symbols, &frames)
+}
+
+/// Returns the names of the functions of a walk in one line, innermost first.
+#[must_use]
+pub fn chain_of(symbols: &Symbols, frames: &[Frame]) -> String {
     let names: Vec<String> = frames
         .iter()
         .flat_map(

@@ -9,6 +9,7 @@ use crate::backtrace::render;
 use crate::cli::Bt;
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
+use crate::corrupted_code::corrupted_code;
 use crate::error::{Error, Exit, Result};
 use crate::output::print;
 use crate::symbols::Symbols;
@@ -28,6 +29,11 @@ pub fn bt(args: &Bt) -> Result<Exit> {
             path: args.vmcore.clone(),
             what: "registers of any CPU".to_owned(),
         });
+    }
+    if let Some(symbols) = &symbols {
+        for line in corrupted_code(symbols, &core, &contents) {
+            eprintln!("afterimage: {line}");
+        }
     }
     print(report(&core, &contents, symbols.as_ref(), args.all).as_bytes())?;
     Ok(Exit::Done)

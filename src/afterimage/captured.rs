@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::backtrace::{function_chain, render};
+use crate::backtrace::render;
 use crate::bt::report;
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
+use crate::corrupted_code::corrupted_code;
 use crate::dmesg::log_text;
 use crate::dump::Ended;
 use crate::error::{Error, Result};
@@ -54,6 +55,9 @@ impl Captured {
         if hidden > 0 {
             eprintln!("afterimage: missing: {hidden} more; `afterimage verify` lists the memory");
         }
+        for line in self.corrupted_code() {
+            eprintln!("afterimage: {line}");
+        }
         eprintln!(
             "afterimage: {} {}: {}, {:.1} s, {} gaps",
             if self.is_whole() {
@@ -66,6 +70,18 @@ impl Captured {
             self.ended.elapsed.as_secs_f64(),
             self.ended.gaps
         );
+    }
+
+    /// Returns where code in the dump is not what the ELF says.
+    fn corrupted_code(&self) -> Vec<String> {
+        let Ok(core) = CoreFile::open(&self.path) else {
+            return Vec::new();
+        };
+        let contents = Contents::of(core.note_bytes());
+        // That no ELF matches is told elsewhere.
+        let symbols = find_matching(&self.elfs, contents.build_id);
+        let lines = |symbols| corrupted_code(&symbols, &core, &contents);
+        symbols.ok().flatten().map_or_else(Vec::new, lines)
     }
 
     /// Opens the file and the symbols that match it; a wrong ELF is told of and not used.
@@ -88,14 +104,6 @@ impl Captured {
         Some(render(symbols.as_ref(), &core, &status.registers))
     }
 
-    /// Returns the functions of that backtrace in one line, innermost first.
-    #[must_use]
-    pub fn backtrace_line(&self) -> Option<String> {
-        let (core, notes, symbols) = self.open().ok()?;
-        let status = *Contents::of(&notes).statuses.first()?;
-        Some(function_chain(symbols.as_ref(), &core, &status.registers))
-    }
-
     /// Writes what is known of the dump beside it, as text.
     ///
     /// # Errors
@@ -107,6 +115,11 @@ impl Captured {
         let mut text = info_text(&core, &contents);
         text.push('\n');
         text.push_str(&report(&core, &contents, symbols.as_ref(), true));
+        if let Some(symbols) = &symbols {
+            for line in corrupted_code(symbols, &core, &contents) {
+                text.push_str(&format!("{line}\n"));
+            }
+        }
         text.push('\n');
         match log_text(&mut core, &contents) {
             Ok((log, _)) => text.push_str(&harmless(&log)),

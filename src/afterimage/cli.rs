@@ -55,6 +55,9 @@ pub struct Watch {
     /// ELF with symbols, or a directory of them; matched by build ID.
     #[arg(long, value_name = "ELF|DIR")]
     pub elf: Vec<PathBuf>,
+    /// Directory of earlier dumps: pages that are in them, or in the ELFs, are not sent again.
+    #[arg(long, value_name = "DIR")]
+    pub have: Vec<PathBuf>,
     /// End after the first dump.
     #[arg(long)]
     pub once: bool,
@@ -72,6 +75,9 @@ pub struct Receive {
     /// ELF with symbols; a dump of another build is refused.
     #[arg(long, value_name = "ELF")]
     pub elf: Option<PathBuf>,
+    /// Directory of earlier dumps: pages that are in them, or in the ELF, are not sent again.
+    #[arg(long, value_name = "DIR")]
+    pub have: Vec<PathBuf>,
     /// Give up when no dump begins within S seconds, or when a dump is silent that long.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: Option<u64>,

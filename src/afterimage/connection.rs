@@ -36,6 +36,18 @@ pub enum Read {
     Closed,
 }
 
+/// Most bytes that wait for a line that does not take them.
+const WAITING_MAX: usize = 64 << 10;
+/// The same for what is said about a dump: each says all that the one before said.
+const ANSWERS_MAX: usize = 4 << 10;
+/// Longest sleep while bytes wait for the line.
+const RETRY_WRITE: Duration = Duration::from_millis(10);
+
+/// Longest time that is waited for the line to take what comes before a change of speed.
+const LEAVE_LINE: Duration = Duration::from_millis(50);
+/// Bits of a short frame on the line.
+const FRAME_BITS: u32 = 30 * 10;
+
 /// An open link.
 #[derive(Debug)]
 pub struct Connection {
@@ -43,6 +55,8 @@ pub struct Connection {
     telnet: Option<Telnet>,
     /// Whether BREAK can be sent as a line condition.
     is_serial: bool,
+    /// What the line has not taken yet.
+    waiting: Vec<u8>,
 }
 
 fn open_device(path: &Path) -> io::Result<OwnedFd> {
@@ -50,6 +64,13 @@ fn open_device(path: &Path) -> io::Result<OwnedFd> {
     // Non-blocking, so that a missing carrier does not hold the open; reads are polled anyway.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// A line that does not take what we say must not keep us from hearing it.
+fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+    Ok(())
 }
 
 fn set_raw(fd: &OwnedFd, baud: Option<u32>) -> io::Result<()> {
@@ -96,10 +117,14 @@ impl Connection {
             Link::File(path) => (std::fs::File::open(path)?.into(), None, false),
             Link::Stdin => (io::stdin().as_fd().try_clone_to_owned()?, None, false),
         };
+        if !link.is_recording() {
+            set_nonblocking(&fd)?;
+        }
         Ok(Self {
             fd,
             telnet,
             is_serial,
+            waiting: Vec::new(),
         })
     }
 
@@ -135,13 +160,19 @@ impl Connection {
     }
 
     /// Wraps an already connected stream (the serial line of a QEMU that `run` started).
-    #[must_use]
-    pub fn from_unix_stream(stream: UnixStream) -> Self {
-        Self {
-            fd: stream.into(),
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`] when it cannot be set up.
+    pub fn from_unix_stream(stream: UnixStream) -> Result<Self> {
+        let fd: OwnedFd = stream.into();
+        set_nonblocking(&fd).map_err(Error::Link)?;
+        Ok(Self {
+            fd,
             telnet: None,
             is_serial: false,
-        }
+            waiting: Vec::new(),
+        })
     }
 
     /// Waits up to `timeout` for bytes of the line, or for one on `keyboard`, and appends those of the line to `data`.
@@ -155,6 +186,11 @@ impl Connection {
         timeout: Duration,
         keyboard: Option<&OwnedFd>,
     ) -> Result<Read> {
+        let timeout = if self.flush()? {
+            timeout
+        } else {
+            timeout.min(RETRY_WRITE)
+        };
         if !wait(&self.fd, keyboard, timeout)? {
             return Ok(Read::Idle);
         }
@@ -181,18 +217,58 @@ impl Connection {
         Ok(Read::Data)
     }
 
-    /// Sends `data`.
+    /// Sends `data`, or keeps it until the line takes it.
     ///
     /// # Errors
     ///
-    /// [`Error::Link`] when the line does not take it.
+    /// [`Error::Link`] when the line fails, or has taken nothing for too long.
     pub fn write(&mut self, data: &[u8]) -> Result<()> {
-        if self.telnet.is_none() {
-            return self.write_line(data);
+        match &self.telnet {
+            None => self.write_line(data),
+            Some(_) => {
+                let mut line = Vec::with_capacity(data.len());
+                Telnet::send(data, &mut line);
+                self.write_line(&line)
+            }
         }
-        let mut line = Vec::with_capacity(data.len());
-        Telnet::send(data, &mut line);
-        self.write_line(&line)
+    }
+
+    /// Sends what is to be said about a dump; leaves it out when what was said before still waits for the line.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`] when the line fails.
+    pub fn answer(&mut self, data: &[u8]) -> Result<()> {
+        if self.waiting.len() > ANSWERS_MAX {
+            return self.flush().map(|_| ());
+        }
+        match self.write(data) {
+            // That the other end is gone the next read finds out.
+            Err(Error::Link(e)) if is_gone(&e) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Sets the rate of a serial device in baud, once all that was written has left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`] when the line does not take what was written, or refuses the rate.
+    pub fn set_speed(&mut self, rate: u32) -> Result<()> {
+        let end = Instant::now() + LEAVE_LINE;
+        while !self.flush()? && Instant::now() < end {
+            std::thread::sleep(RETRY_WRITE);
+        }
+        let fail = |error: io::Error| Error::Link(error);
+        let mut settings = rustix::termios::tcgetattr(&self.fd).map_err(|e| fail(e.into()))?;
+        let before = settings.output_speed().max(1);
+        // What an adapter holds itself nobody waits for: as long as one of our frames takes at the rate of before.
+        let us = u64::from(FRAME_BITS).saturating_mul(1_000_000) / u64::from(before);
+        rustix::termios::tcdrain(&self.fd).map_err(|e| fail(e.into()))?;
+        std::thread::sleep(Duration::from_micros(us).min(LEAVE_LINE));
+        settings.set_speed(rate).map_err(|e| fail(e.into()))?;
+        rustix::termios::tcsetattr(&self.fd, OptionalActions::Now, &settings)
+            .map_err(|e| fail(e.into()))
     }
 
     /// Sends BREAK; returns whether the link has a way to.
@@ -211,20 +287,39 @@ impl Connection {
         Ok(true)
     }
 
-    fn write_line(&self, mut data: &[u8]) -> Result<()> {
-        while !data.is_empty() {
-            match rustix::io::write(&self.fd, data) {
-                Ok(length) => data = data.get(length..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
-                    poll(&mut fds, Duration::from_secs(1))?;
+    fn write_line(&mut self, data: &[u8]) -> Result<()> {
+        if self.waiting.len().saturating_add(data.len()) > WAITING_MAX {
+            self.waiting.clear();
+            return Err(Error::Link(io::ErrorKind::TimedOut.into()));
+        }
+        self.waiting.extend_from_slice(data);
+        self.flush().map(|_| ())
+    }
+
+    /// Writes as much of what waits as the line takes now; returns whether that was all.
+    fn flush(&mut self) -> Result<bool> {
+        while !self.waiting.is_empty() {
+            match rustix::io::write(&self.fd, &self.waiting) {
+                Ok(length) => {
+                    self.waiting.drain(..length.min(self.waiting.len()));
                 }
-                Err(error) => return Err(Error::Link(error.into())),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => {
+                    self.waiting.clear();
+                    return Err(Error::Link(error.into()));
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+    )
 }
 
 /// Polls; returns whether anything is ready. A signal counts as nothing.
@@ -278,7 +373,7 @@ mod tests {
 
     fn pair(telnet: Option<Telnet>) -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("socket pair");
-        let mut connection = Connection::from_unix_stream(ours);
+        let mut connection = Connection::from_unix_stream(ours).expect("set up");
         connection.telnet = telnet;
         (connection, theirs)
     }
@@ -302,6 +397,46 @@ mod tests {
             connection.read(&mut data, LONG, None).expect("end"),
             Read::Closed
         );
+    }
+
+    #[test]
+    fn line_that_takes_nothing_holds_nobody_up() {
+        let (mut connection, peer) = pair(None);
+        for _ in 0..1000 {
+            connection.answer(&[7; 1000]).expect("no failure");
+        }
+        assert!(connection.waiting.len() <= ANSWERS_MAX + 1000);
+        let mut data = Vec::new();
+        let read = connection.read(&mut data, SHORT, None).expect("idle");
+        assert_eq!(read, Read::Idle);
+        let keys = (0..100).try_for_each(|_| connection.write(&[7; 1000]));
+        assert!(matches!(keys, Err(Error::Link(_))));
+        drop(peer);
+        connection.answer(&[7; 100]).expect("found out by reading");
+    }
+
+    #[test]
+    fn bytes_that_waited_arrive_whole() {
+        let (mut connection, mut peer) = pair(None);
+        let sent: Vec<u8> = (0..60_000_u32).flat_map(u32::to_le_bytes).collect();
+        let mut got = Vec::new();
+        for part in sent.chunks(10_000) {
+            connection.write(part).expect("sent");
+            let mut buffer = vec![0; 7000];
+            let length = peer.read(&mut buffer).expect("read");
+            got.extend_from_slice(&buffer[..length]);
+        }
+        peer.set_nonblocking(true).expect("set");
+        while got.len() < sent.len() {
+            connection
+                .read(&mut Vec::new(), SHORT, None)
+                .expect("flushed");
+            let mut buffer = vec![0; 7000];
+            if let Ok(length) = peer.read(&mut buffer) {
+                got.extend_from_slice(&buffer[..length]);
+            }
+        }
+        assert!(got == sent);
     }
 
     #[test]

@@ -1,53 +1,64 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One dump being received: frames in, a file out.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vmcore::PageClass;
 use vmcore::afterimage_notes::Gap;
-use vmcore::{PageClass, PhysRange};
 use wire::assembler::{Assembler, Block, Outcome};
-use wire::memory_block::Run;
-use wire::{BlockKind, Frame, Manifest};
+use wire::manifest::Range;
+use wire::offer::PageHash;
+use wire::{BaudChange, BlockKind, Frame, FrameType, Manifest};
 
-use crate::dump_file::{DumpFile, Mapping};
+use crate::answering::Answering;
+use crate::early_backtrace::EarlyBacktraces;
 use crate::error::{Error, Result};
-use crate::note_segments::NoteSegments;
+use crate::page_library::PageLibrary;
 use crate::progress::Progress;
+use crate::store::Store;
+use crate::symbols::Symbols;
 
 /// Most bytes of blocks that are held until the manifest says where they belong.
 const HELD_MAX: usize = 64 << 20;
-/// Time between two writings of the headers, so that even a killed receiver leaves a valid core.
-const CHECKPOINT: Duration = Duration::from_secs(5);
-/// Silence after the summary that means that the last frame was lost.
-const AFTER_SUMMARY: Duration = Duration::from_secs(5);
+/// Silence after a summary, or the last frame, of a target that hears nobody: it has ended.
+const AFTER_END: Duration = Duration::from_secs(5);
 
 /// A dump being received.
 #[derive(Debug)]
 pub struct Dump {
     assembler: Assembler,
-    segments: NoteSegments,
-    file: Option<DumpFile>,
-    mappings: Vec<Mapping>,
+    store: Option<Store>,
+    /// The protocol's version, of the latest frame.
+    version: u8,
+    /// `None` when the line is a recording.
+    answering: Option<Answering>,
+    /// The latest frame was one of those that end the dump, or a round of it.
+    is_at_end: bool,
     held: Vec<Block>,
     held_bytes: usize,
     faults: Vec<String>,
     damaged: u64,
     started: Instant,
     last_frame: Instant,
-    last_checkpoint: Instant,
+    library: Option<Arc<PageLibrary>>,
+    backtraces: Option<EarlyBacktraces>,
+    /// Blocks of notes, and of any kind, that came since backtraces were looked for.
+    new_blocks: (bool, bool),
     progress: Progress,
 }
 
-/// What a frame meant for the dump as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// It goes on.
-    On,
+/// What a frame, and those that it brought back, meant for the dump as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Steps {
     /// The manifest is complete; now the file can be created.
-    Began,
+    pub has_begun: bool,
     /// It is over.
-    Over,
+    pub is_over: bool,
+    /// The target says this of the line's speed.
+    pub baud: Option<BaudChange>,
 }
 
 /// A dump that has ended.
@@ -64,22 +75,25 @@ pub struct Ended {
 }
 
 impl Dump {
-    /// Starts with the dump of this short id.
+    /// Starts with the dump of this short id; `session` is this run's number, where the line can be answered.
     #[must_use]
-    pub fn new(short_id: u32) -> Self {
+    pub fn new(short_id: u32, session: Option<u32>) -> Self {
         let now = Instant::now();
         Self {
             assembler: Assembler::new(short_id),
-            segments: NoteSegments::default(),
-            file: None,
-            mappings: Vec::new(),
+            store: None,
+            version: 0,
+            answering: session.map(|session| Answering::new(short_id, session)),
+            is_at_end: false,
             held: Vec::new(),
             held_bytes: 0,
             faults: Vec::new(),
             damaged: 0,
             started: now,
             last_frame: now,
-            last_checkpoint: now,
+            library: None,
+            backtraces: None,
+            new_blocks: (false, false),
             progress: Progress::hidden(),
         }
     }
@@ -96,6 +110,12 @@ impl Dump {
         self.assembler.manifest()
     }
 
+    /// Returns the memory ranges, once the manifest is there.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range] {
+        self.assembler.ranges()
+    }
+
     /// Returns the progress bar.
     #[must_use]
     pub const fn progress(&self) -> &Progress {
@@ -105,20 +125,35 @@ impl Dump {
     /// Returns the bytes of memory that the manifest announced.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {
-        let ranges = self.file.iter().flat_map(DumpFile::ram);
-        ranges.fold(0, |sum, range| sum.saturating_add(range.len()))
+        self.store.as_ref().map_or(0, Store::ram_bytes)
     }
 
-    /// Returns whether it has been silent for so long that it will not go on.
+    /// Returns until when its next frame has to come, where `limit` is the longest silence.
     #[must_use]
-    pub fn is_silent(&self, limit: Duration) -> bool {
-        let has_summary = self.assembler.summary().is_some();
-        let limit = if has_summary {
-            limit.min(AFTER_SUMMARY)
+    pub fn silent_at(&self, limit: Duration) -> Option<Instant> {
+        let limit = if self.is_at_end && !self.is_heard() {
+            limit.min(AFTER_END)
         } else {
             limit
         };
-        self.last_frame.elapsed() >= limit
+        self.last_frame.checked_add(limit)
+    }
+
+    /// Returns whether the target sends what we say that we lack.
+    fn is_heard(&self) -> bool {
+        let session = self.answering.as_ref().map(Answering::session);
+        session == Some(self.assembler.pass().session)
+    }
+
+    /// Returns the bytes that are to be sent to the target now.
+    pub fn answer(&mut self, now: Instant) -> Vec<u8> {
+        let answering = self.answering.as_mut();
+        answering.map_or_else(Vec::new, |answering| answering.take(now))
+    }
+
+    /// Takes the answers out, for the time after the end.
+    pub const fn take_answering(&mut self) -> Option<Answering> {
+        self.answering.take()
     }
 
     /// Counts a frame that did not arrive whole.
@@ -131,27 +166,154 @@ impl Dump {
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn accept(&mut self, frame: &Frame<'_>, trouble: &mut dyn FnMut(String)) -> Result<Step> {
+    pub fn accept(&mut self, frame: &Frame<'_>, trouble: &mut dyn FnMut(String)) -> Result<Steps> {
+        let mut steps = Steps::default();
+        if matches!(frame.kind(), Some(FrameType::Status | FrameType::Want)) {
+            // What a host said: an echo.
+            return Ok(steps);
+        }
         self.last_frame = Instant::now();
+        self.version = frame.header.version;
+        // A target of version 1 does not listen.
+        if let Some(answering) = self.answering.as_mut().filter(|_| frame.header.version > 1) {
+            answering.answers().frame(frame.header.sequence);
+        }
+        self.accept_one(frame, &mut steps, trouble)?;
+        while let Some((header, payload)) = self.assembler.next_recovered() {
+            let payload = &payload;
+            self.accept_one(&Frame { header, payload }, &mut steps, trouble)?;
+        }
+        if let Some(answering) = &mut self.answering {
+            answering.answers().rejected(self.assembler.rejected());
+        }
+        self.show_progress();
+        if let Some(store) = &mut self.store {
+            store.checkpoint()?;
+        }
+        Ok(steps)
+    }
+
+    fn accept_one(
+        &mut self,
+        frame: &Frame<'_>,
+        steps: &mut Steps,
+        trouble: &mut dyn FnMut(String),
+    ) -> Result<()> {
         let outcome = match self.assembler.accept(frame) {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.count_damage();
                 trouble(format!("frame {}: {error}", frame.header.sequence));
-                return Ok(Step::On);
+                return Ok(());
             }
         };
+        self.is_at_end = match frame.kind() {
+            Some(FrameType::Summary | FrameType::Finished) => true,
+            Some(FrameType::Poll | FrameType::Baud) => self.is_at_end,
+            _ => false,
+        };
         match outcome {
-            Outcome::Manifest => return Ok(Step::Began),
-            Outcome::Block(block) if self.file.is_some() => self.store(&block, trouble)?,
+            Outcome::Manifest => steps.has_begun = true,
+            Outcome::Block(block) if self.store.is_some() => self.keep(&block, trouble)?,
             Outcome::Block(block) => self.hold(block, trouble),
-            Outcome::Summary(_) if self.assembler.verdict().is_whole() => return Ok(Step::Over),
-            Outcome::Finished(_) => return Ok(Step::Over),
-            Outcome::Nothing | Outcome::OtherDump(_) | Outcome::Summary(_) => {}
+            Outcome::Summary(_) => {
+                steps.is_over |= self.assembler.verdict().is_whole();
+                self.asked(steps.is_over);
+            }
+            Outcome::Finished(finished) => {
+                steps.is_over |= finished.is_cut_short || !self.has_hope();
+                self.asked(steps.is_over);
+            }
+            Outcome::Poll => self.asked(false),
+            Outcome::Offer(block) => {
+                let library = self.library.as_ref();
+                let find = |hash: &PageHash| library?.find(hash);
+                let want = self.assembler.answer(block, find);
+                if let (Some(answering), Some(want)) = (&mut self.answering, want) {
+                    answering.want(&want);
+                }
+            }
+            Outcome::Baud(change) => steps.baud = Some(change),
+            Outcome::Nothing | Outcome::OtherDump(_) => {}
         }
-        self.show_progress();
-        self.checkpoint()?;
-        Ok(Step::On)
+        Ok(())
+    }
+
+    fn asked(&mut self, is_over: bool) {
+        if let Some(answering) = &mut self.answering {
+            answering.answers().asked(is_over);
+        }
+    }
+
+    /// Returns whether more can come after the last frame: what it lacks, when it can say so.
+    fn has_hope(&self) -> bool {
+        let is_complete = self.assembler.summary().is_some() && self.assembler.missing().is_empty();
+        self.answering.is_some() && !is_complete
+    }
+
+    /// Stores a block, and says so.
+    fn keep(&mut self, block: &Block, trouble: &mut dyn FnMut(String)) -> Result<()> {
+        if let Some(store) = &mut self.store {
+            store.store(block, trouble)?;
+            // The hash of version 1 is over other bytes; nobody would ask for its blocks either.
+            if self.version > 1 {
+                store.note(block)?;
+            }
+        }
+        if let Some(answering) = &mut self.answering {
+            answering.answers().stored(block.number);
+        }
+        self.note_new(block);
+        Ok(())
+    }
+
+    fn note_new(&mut self, block: &Block) {
+        self.new_blocks.0 |= block.kind == BlockKind::Notes;
+        self.new_blocks.1 = true;
+    }
+
+    /// Says up to which rate the line can be set here, in baud.
+    pub fn set_baud_max(&mut self, rate: u32) {
+        if let Some(answering) = &mut self.answering {
+            answering.answers().set_baud_max(rate);
+        }
+    }
+
+    /// Says something of a change of speed.
+    pub fn say_baud(&mut self, change: BaudChange) {
+        if let Some(answering) = &mut self.answering {
+            answering.say(FrameType::Baud, &change.encode());
+        }
+    }
+
+    /// Has pages offered by the target from now on, and looked up in `library`.
+    pub fn look_up_in(&mut self, library: Arc<PageLibrary>) {
+        if let Some(answering) = self.answering.as_mut().filter(|_| !library.is_empty()) {
+            answering.answers().want_offers();
+            answering.answers().asked(false);
+            self.library = Some(library);
+        }
+    }
+
+    /// Has the backtraces told from now on.
+    pub fn tell_backtraces(&mut self, symbols: Option<Symbols>) {
+        self.backtraces = Some(EarlyBacktraces::new(symbols));
+    }
+
+    /// Returns the backtraces that what arrived since the last time is enough for; at the end, `is_last`, all the others too.
+    pub fn backtraces(&mut self, is_last: bool) -> Vec<String> {
+        let (Some(backtraces), Some(store)) = (&mut self.backtraces, &self.store) else {
+            return Vec::new();
+        };
+        let (has_new_notes, has_new_blocks) = std::mem::take(&mut self.new_blocks);
+        let mut lines = Vec::new();
+        if has_new_blocks {
+            lines = backtraces.look(store, has_new_notes);
+        }
+        if is_last {
+            lines.extend(backtraces.finish(store));
+        }
+        lines
     }
 
     /// Creates the file at `part` and stores what was held for it.
@@ -160,26 +322,61 @@ impl Dump {
     ///
     /// When the manifest makes no sense or the file cannot be written.
     pub fn create(&mut self, part: &Path, trouble: &mut dyn FnMut(String)) -> Result<()> {
-        let ranges = self.assembler.ranges();
-        let mut ram = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            let made = PhysRange::new(range.paddr, range.len);
-            ram.push(made.map_err(|e| Error::Manifest(e.to_string()))?);
+        let Some(manifest) = self.assembler.manifest() else {
+            return Ok(());
+        };
+        let store = Store::create(part, manifest, self.assembler.ranges())?;
+        self.begin(store, trouble)
+    }
+
+    /// Goes on with the file at `part`, which holds some of this dump; returns how many blocks are there, of how many.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written.
+    pub fn resume(
+        &mut self,
+        part: &Path,
+        trouble: &mut dyn FnMut(String),
+    ) -> Result<(usize, usize)> {
+        let Some(manifest) = self.assembler.manifest() else {
+            return Ok((0, 0));
+        };
+        let (mut store, entries) = Store::reopen(part, manifest, self.assembler.ranges())?;
+        let mut named = BTreeSet::new();
+        // Some may have come again meanwhile.
+        let mut arrived: BTreeSet<u32> = self.assembler.done().map(|(number, _)| number).collect();
+        for entry in &entries {
+            named.insert(entry.number);
+            if arrived.contains(&entry.number) {
+                continue;
+            }
+            let Some(block) = store.rebuild(entry)? else {
+                continue;
+            };
+            if self.assembler.restore(&block, entry.hash).is_err() {
+                continue;
+            }
+            // What there was to tell of it was told then.
+            store.store(&block, &mut |_| ())?;
+            arrived.insert(block.number);
+            if let Some(answering) = &mut self.answering {
+                answering.answers().stored(block.number);
+            }
+            self.note_new(&block);
         }
-        self.mappings = ranges
-            .iter()
-            .map(|r| Mapping {
-                vaddr: r.vaddr,
-                paddr: r.paddr,
-                len: r.len,
-            })
-            .collect();
-        self.file = Some(DumpFile::create(part, &merged(ram))?);
-        self.progress = Progress::start(self.ram_bytes());
-        for block in std::mem::take(&mut self.held) {
-            self.store(&block, trouble)?;
-        }
+        store.write_headers()?;
+        self.begin(store, trouble)?;
+        Ok((named.intersection(&arrived).count(), named.len()))
+    }
+
+    fn begin(&mut self, store: Store, trouble: &mut dyn FnMut(String)) -> Result<()> {
+        self.progress = Progress::start(store.ram_bytes());
+        self.store = Some(store);
         self.held_bytes = 0;
+        for block in std::mem::take(&mut self.held) {
+            self.keep(&block, trouble)?;
+        }
         Ok(())
     }
 
@@ -196,47 +393,6 @@ impl Dump {
         self.held.push(block);
     }
 
-    fn store(&mut self, block: &Block, trouble: &mut dyn FnMut(String)) -> Result<()> {
-        match block.kind {
-            BlockKind::Memory => self.store_memory(block, trouble),
-            BlockKind::Notes => {
-                if !block.segment().is_ok_and(|part| self.segments.add(&part)) {
-                    trouble(format!("block {}: notes out of bounds", block.number));
-                }
-                Ok(())
-            }
-            BlockKind::Text => {
-                if let Ok(part) = block.segment() {
-                    trouble(format!(
-                        "capture kernel: {}",
-                        String::from_utf8_lossy(part.bytes)
-                    ));
-                }
-                Ok(())
-            }
-            // The manifest says all that the file needs of it.
-            BlockKind::ElfHeader => Ok(()),
-        }
-    }
-
-    fn store_memory(&mut self, block: &Block, trouble: &mut dyn FnMut(String)) -> Result<()> {
-        let (Some(file), Ok(memory)) = (&mut self.file, block.memory()) else {
-            trouble(format!("block {}: not understood", block.number));
-            return Ok(());
-        };
-        for (run, bytes) in memory.runs() {
-            match class_of(&run) {
-                PageClass::Data => file.store(run.pa, bytes)?,
-                class => {
-                    if let Ok(end) = run.end() {
-                        file.mark(PhysRange { start: run.pa, end }, class);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn show_progress(&self) {
         let pages = self
             .assembler
@@ -247,24 +403,6 @@ impl Dump {
             .set(pages.saturating_mul(wire::PAGE_SIZE as u64), self.damaged);
     }
 
-    fn checkpoint(&mut self) -> Result<()> {
-        if self.last_checkpoint.elapsed() < CHECKPOINT {
-            return Ok(());
-        }
-        self.last_checkpoint = Instant::now();
-        if let Some(file) = &self.file {
-            let notes = self
-                .segments
-                .file_notes(self.build_id(), &gaps(file), false);
-            file.write_headers(&self.mappings, notes.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    fn build_id(&self) -> &[u8] {
-        self.manifest().map_or(&[], Manifest::build_id)
-    }
-
     /// Ends the dump, whole or not, and gives the file its name.
     ///
     /// # Errors
@@ -272,18 +410,15 @@ impl Dump {
     /// [`Error::Manifest`] when no manifest came, since nothing can be written then; or when the file cannot be.
     pub fn end(mut self, path: &Path, overwrite: bool) -> Result<Ended> {
         self.progress.clear();
-        let Some(file) = self.file.take() else {
+        let Some(store) = self.store.take() else {
             let blocks = self.assembler.blocks_done();
             return Err(Error::Manifest(format!(
                 "it did not arrive ({blocks} blocks did)"
             )));
         };
-        let gaps = gaps(&file);
-        self.judge(&gaps);
-        let notes = self
-            .segments
-            .file_notes(self.build_id(), &gaps, self.faults.is_empty());
-        let len = file.finish(&self.mappings, notes.as_bytes(), path, overwrite)?;
+        let gaps = store.gaps();
+        self.judge(&gaps, store.has_no_notes());
+        let len = store.finish(path, overwrite, &gaps, self.faults.is_empty())?;
         Ok(Ended {
             len,
             elapsed: self.started.elapsed(),
@@ -293,7 +428,7 @@ impl Dump {
     }
 
     /// Lists what is missing: blocks by number, then the memory that nothing is known of.
-    fn judge(&mut self, gaps: &[Gap]) {
+    fn judge(&mut self, gaps: &[Gap], has_no_notes: bool) {
         let verdict = self.assembler.verdict();
         for run in &verdict.missing {
             let (first, last) = (run.start(), run.end());
@@ -320,49 +455,10 @@ impl Dump {
             self.faults
                 .push("the capture kernel gave up before the end".to_owned());
         }
-        if self.segments.is_empty() {
+        if has_no_notes {
             self.faults.push("the registers did not arrive".to_owned());
         }
     }
-}
-
-/// Returns what the file does not hold.
-fn gaps(file: &DumpFile) -> Vec<Gap> {
-    let pieces = file.pieces().into_iter();
-    let missing = pieces.filter(|(_, class)| !class.is_known());
-    missing.map(|(range, class)| Gap { range, class }).collect()
-}
-
-/// The wire numbers classes as the notes do.
-fn class_of(run: &Run) -> PageClass {
-    PageClass::from_code(run.class.code()).unwrap_or(PageClass::Lost)
-}
-
-/// Returns the ranges without overlaps: the kernel's text mapping shows memory that the linear mapping shows too.
-fn merged(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
-    ranges.sort();
-    let mut out: Vec<PhysRange> = Vec::new();
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => out.push(range),
-        }
-    }
-    out
-}
-
-/// Returns the name of a dump in `directory` that nothing has yet: `UTC-DUMPID.vmcore`.
-#[must_use]
-pub fn free_name(directory: &Path, dump_id: &[u8; 16]) -> PathBuf {
-    let [a, b, c, d, ..] = *dump_id;
-    let id = crate::symbols::hex(&[a, b, c, d]);
-    let stamp = crate::utc::stamp(std::time::SystemTime::now());
-    let base = directory.join(format!("{stamp}-{id}.vmcore"));
-    let later = (2..1000).map(|n| directory.join(format!("{stamp}-{id}-{n}.vmcore")));
-    std::iter::once(base.clone())
-        .chain(later)
-        .find(|path| !path.exists() && !crate::dump_file::part_path(path).exists())
-        .unwrap_or(base)
 }
 
 #[cfg(test)]
@@ -370,28 +466,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlapping_mappings_are_one_range_of_memory() {
-        let range = |start, end| PhysRange { start, end };
-        let all = vec![
-            range(0x4000, 0x9000),
-            range(0x5000, 0x6000),
-            range(0xa000, 0xb000),
-        ];
-        assert_eq!(merged(all), [range(0x4000, 0x9000), range(0xa000, 0xb000)]);
-    }
-
-    #[test]
-    fn taken_name_gets_a_number() {
-        let dir = tempfile::tempdir().expect("directory");
-        let first = free_name(dir.path(), &[0xab; 16]);
-        std::fs::write(&first, "").expect("write");
-        let second = free_name(dir.path(), &[0xab; 16]);
-        assert_ne!(first, second);
-    }
-
-    #[test]
     fn dump_without_a_manifest_cannot_be_written() {
-        let error = Dump::new(7)
+        let error = Dump::new(7, None)
             .end(Path::new("/nonexistent/x"), false)
             .expect_err("nothing there");
         assert!(matches!(error, Error::Manifest(_)), "{error}");

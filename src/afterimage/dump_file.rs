@@ -10,11 +10,15 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use vmcore::elf_core::{EHDR_LEN, PF_RWX, PHDR_LEN, PN_XNUM, PT_LOAD, PT_NOTE, SHDR_LEN};
+use vmcore::elf_core::{EHDR_LEN, PHDR_LEN, PN_XNUM, PT_NOTE, SHDR_LEN};
 use vmcore::gap_map::GapMap;
 use vmcore::{PAGE_SIZE, PageClass, PhysRange};
 
 use crate::error::{Error, Result};
+
+mod headers;
+
+use headers::{elf_header, put_load, put_phdr, section_zero};
 
 /// Bytes in front of the memory for headers and notes.
 pub const RESERVED: u64 = 128 << 10;
@@ -40,6 +44,8 @@ pub struct DumpFile {
     data_end: u64,
     classes: GapMap,
     stored_bytes: u64,
+    /// It may hold anything where nothing is known.
+    is_old: bool,
 }
 
 /// Returns the name of the file while it is being received.
@@ -57,44 +63,41 @@ impl DumpFile {
     ///
     /// [`Error::File`]; [`Error::Manifest`] when the ranges overlap, are unaligned or too large for a file.
     pub fn create(path: &Path, ram: &[PhysRange]) -> Result<Self> {
-        let mut sorted: Vec<PhysRange> = ram.iter().copied().filter(|r| !r.is_empty()).collect();
-        sorted.sort();
-        let mut storage = Vec::with_capacity(sorted.len());
-        let mut offset = RESERVED;
-        let mut last_end = 0;
-        for range in sorted {
-            if range.start < last_end {
-                return Err(Error::Manifest(format!(
-                    "RAM range at {:#x} overlaps the one before",
-                    range.start
-                )));
-            }
-            last_end = range.end;
-            // The offset stays congruent to the address, so that page-aligned memory is page-aligned in the file.
-            offset = offset.saturating_add(range.start % PAGE_SIZE);
-            storage.push((range, offset));
-            offset = offset
-                .saturating_add(range.len())
-                .next_multiple_of(PAGE_SIZE);
-            if offset >= 1 << 62 {
-                return Err(Error::Manifest(format!("RAM of more than {offset} bytes")));
-            }
-        }
+        Self::open(path, ram, false)
+    }
+
+    /// Opens the file that an earlier run created for the same memory. What it holds counts as lost all the same, until it
+    /// is stored again; [`DumpFile::read_old`] reads it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DumpFile::create`].
+    pub fn reopen(path: &Path, ram: &[PhysRange]) -> Result<Self> {
+        Self::open(path, ram, true)
+    }
+
+    fn open(path: &Path, ram: &[PhysRange], is_old: bool) -> Result<Self> {
+        let (storage, data_end) = place(ram)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(!is_old)
             .open(path)
             .map_err(Error::file("create", path))?;
-        file.set_len(offset).map_err(Error::file("size", path))?;
+        let len = file.metadata().map_err(Error::file("read", path))?.len();
+        // Behind the memory of an old file its headers may lie: it stays a valid core.
+        if len < data_end {
+            file.set_len(data_end).map_err(Error::file("size", path))?;
+        }
         Ok(Self {
             path: path.to_path_buf(),
             file,
             storage,
-            data_end: offset,
+            data_end,
             classes: GapMap::new(),
             stored_bytes: 0,
+            is_old,
         })
     }
 
@@ -134,8 +137,7 @@ impl DumpFile {
             return Ok(());
         };
         if page.iter().all(|b| *b == 0) {
-            self.classes.insert(range, PageClass::Zero);
-            return Ok(());
+            return self.mark(range, PageClass::Zero);
         }
         self.file
             .write_all_at(page, offset)
@@ -145,9 +147,99 @@ impl DumpFile {
         Ok(())
     }
 
+    /// Returns whether all of `range` is RAM.
+    #[must_use]
+    pub fn has(&self, range: PhysRange) -> bool {
+        self.file_offset(range).is_some()
+    }
+
+    /// Fills `out` with the memory at `paddr`; returns whether all of it is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when the file cannot be read.
+    pub fn read(&self, paddr: u64, out: &mut [u8]) -> Result<bool> {
+        let Some(end) = paddr.checked_add(out.len() as u64) else {
+            return Ok(false);
+        };
+        let range = PhysRange { start: paddr, end };
+        if self
+            .pieces_of(range)
+            .iter()
+            .any(|(_, class)| !class.is_known())
+        {
+            return Ok(false);
+        }
+        self.read_old(range, out)
+    }
+
+    /// Fills `out` with what the file holds of `range`, known or not; returns whether that is RAM.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when the file cannot be read.
+    pub fn read_old(&self, range: PhysRange, out: &mut [u8]) -> Result<bool> {
+        let Some(offset) = self.file_offset(range) else {
+            return Ok(false);
+        };
+        self.file
+            .read_exact_at(out, offset)
+            .map_err(Error::file("read", &self.path))?;
+        Ok(true)
+    }
+
+    /// Stores in the page at `to` what the one at `from` holds; returns whether that is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when the disk is full or fails.
+    pub fn copy_page(&mut self, from: u64, to: u64) -> Result<bool> {
+        let mut page = [0; PAGE_SIZE as usize];
+        let is_known = self.read(from, &mut page)?;
+        if is_known {
+            self.store(to, &page)?;
+        }
+        Ok(is_known)
+    }
+
     /// Notes that `range` is all zeros, or missing for a reason.
-    pub fn mark(&mut self, range: PhysRange, class: PageClass) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] when an old file cannot be cleared there.
+    pub fn mark(&mut self, range: PhysRange, class: PageClass) -> Result<()> {
+        if self.is_old && class == PageClass::Zero {
+            for (ram, _) in &self.storage {
+                self.clear(ram.intersection(&range))?;
+            }
+        }
         self.classes.insert(range, class);
+        Ok(())
+    }
+
+    /// Makes a hole of `range`, which is RAM.
+    fn clear(&self, range: PhysRange) -> Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let Some(offset) = self.file_offset(range).filter(|_| !range.is_empty()) else {
+            return Ok(());
+        };
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if fallocate(&self.file, flags, offset, range.len()).is_ok() {
+            return Ok(());
+        }
+        // Not every file system has holes.
+        let zeros = [0; PAGE_SIZE as usize];
+        let mut at = offset;
+        let end = offset.saturating_add(range.len());
+        while at < end {
+            let len = usize::try_from(end.saturating_sub(at))
+                .map_or(zeros.len(), |len| len.min(zeros.len()));
+            self.file
+                .write_all_at(zeros.get(..len).unwrap_or_default(), at)
+                .map_err(Error::file("write", &self.path))?;
+            at = at.saturating_add(len as u64);
+        }
+        Ok(())
     }
 
     /// Returns what is known of each piece of RAM, in ascending order.
@@ -316,69 +408,32 @@ impl DumpFile {
     }
 }
 
-fn put_phdr(table: &mut Vec<u8>, words: [u32; 2], fields: [u64; 6]) {
-    for word in words {
-        table.extend_from_slice(&word.to_le_bytes());
+/// Returns where in the file each range lies, in ascending order, and where the last ends.
+fn place(ram: &[PhysRange]) -> Result<(Vec<(PhysRange, u64)>, u64)> {
+    let mut sorted: Vec<PhysRange> = ram.iter().copied().filter(|r| !r.is_empty()).collect();
+    sorted.sort();
+    let mut storage = Vec::with_capacity(sorted.len());
+    let mut offset = RESERVED;
+    let mut last_end = 0;
+    for range in sorted {
+        if range.start < last_end {
+            return Err(Error::Manifest(format!(
+                "RAM range at {:#x} overlaps the one before",
+                range.start
+            )));
+        }
+        last_end = range.end;
+        // The offset stays congruent to the address, so that page-aligned memory is page-aligned in the file.
+        offset = offset.saturating_add(range.start % PAGE_SIZE);
+        storage.push((range, offset));
+        offset = offset
+            .saturating_add(range.len())
+            .next_multiple_of(PAGE_SIZE);
+        if offset >= 1 << 62 {
+            return Err(Error::Manifest(format!("RAM of more than {offset} bytes")));
+        }
     }
-    for field in fields {
-        table.extend_from_slice(&field.to_le_bytes());
-    }
-}
-
-fn put_load(
-    table: &mut Vec<u8>,
-    run: Option<PhysRange>,
-    mapping: &Mapping,
-    ram: &PhysRange,
-    ram_offset: u64,
-) {
-    let Some(run) = run else { return };
-    let offset = ram_offset.saturating_add(run.start.saturating_sub(ram.start));
-    let vaddr = mapping
-        .vaddr
-        .wrapping_add(run.start.saturating_sub(mapping.paddr));
-    let fields = [offset, vaddr, run.start, run.len(), run.len(), PAGE_SIZE];
-    put_phdr(table, [PT_LOAD, PF_RWX], fields);
-}
-
-/// Returns the ELF header (gABI figure 4-3) of a little-endian AArch64 core.
-fn elf_header(table_at: u64, count: u16, has_section: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(EHDR_LEN + SHDR_LEN);
-    out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    out.extend_from_slice(&4_u16.to_le_bytes()); // ET_CORE
-    out.extend_from_slice(&183_u16.to_le_bytes()); // EM_AARCH64
-    out.extend_from_slice(&1_u32.to_le_bytes()); // EV_CURRENT
-    let section_at = if has_section { EHDR_LEN as u64 } else { 0 };
-    for field in [0, table_at, section_at] {
-        out.extend_from_slice(&field.to_le_bytes());
-    }
-    out.extend_from_slice(&0_u32.to_le_bytes()); // e_flags
-    let (section_len, sections) = if has_section {
-        (SHDR_LEN as u16, 1)
-    } else {
-        (0, 0)
-    };
-    for half in [
-        EHDR_LEN as u16,
-        PHDR_LEN as u16,
-        count,
-        section_len,
-        sections,
-        0,
-    ] {
-        out.extend_from_slice(&half.to_le_bytes());
-    }
-    out
-}
-
-/// Returns section header 0, whose sh_info is the number of segments.
-fn section_zero(count: u32) -> [u8; SHDR_LEN] {
-    const SH_INFO: usize = 44;
-    let mut out = [0; SHDR_LEN];
-    for (slot, byte) in out.iter_mut().skip(SH_INFO).zip(count.to_le_bytes()) {
-        *slot = byte;
-    }
-    out
+    Ok((storage, offset))
 }
 
 #[cfg(test)]

@@ -53,6 +53,16 @@ pub enum Error {
     /// The output exists and `--force` was not given.
     #[error("{} exists; use --force to overwrite it", .0.display())]
     Exists(PathBuf),
+    /// The part file holds what another dump left.
+    #[error("{} is of {}, not of dump {expected}; use --force to overwrite it, or another name", part.display(), found.as_deref().map_or_else(|| "a dump that cannot be told".to_owned(), |id| format!("dump {id}")))]
+    OtherDump {
+        /// The part file.
+        part: PathBuf,
+        /// The id of its dump in hexadecimal, where its journal tells.
+        found: Option<String>,
+        /// The id of the dump that came.
+        expected: String,
+    },
     /// The link could not be opened.
     #[error("cannot connect to {link}: {source}")]
     Connect {

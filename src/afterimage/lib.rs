@@ -4,6 +4,7 @@
 //! DESIGN of the commands and of the dump file: `docs/architecture.md`; of the line: `docs/protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod answering;
 pub mod backtrace;
 pub mod bt;
 pub mod captured;
@@ -11,23 +12,31 @@ pub mod cli;
 pub mod connection;
 pub mod contents;
 pub mod core_file;
+pub mod corrupted_code;
+pub mod destination;
 pub mod dmesg;
 pub mod dump;
 pub mod dump_file;
+pub mod duplicates;
+pub mod early_backtrace;
 pub mod error;
 pub mod gdb;
 pub mod inspect;
 pub mod interrupt;
+pub mod journal;
 pub mod keyboard;
+pub mod line_speed;
 pub mod link;
 pub mod note_bytes;
 pub mod note_segments;
 pub mod output;
+pub mod page_library;
 pub mod progress;
 pub mod qemu;
 pub mod receive;
 pub mod run;
 pub mod session;
+pub mod store;
 pub mod symbols;
 pub mod telnet;
 pub mod terminal;

@@ -69,6 +69,15 @@ impl Link {
     pub const fn is_recording(&self) -> bool {
         matches!(self, Self::File(_) | Self::Stdin)
     }
+
+    /// Returns the speed in baud of a line whose speed can be set.
+    #[must_use]
+    pub const fn baud(&self) -> Option<u32> {
+        match self {
+            Self::Serial { baud, .. } => Some(*baud),
+            _ => None,
+        }
+    }
 }
 
 fn path(kind: &'static str, rest: &str) -> Result<PathBuf, ParseError> {
@@ -160,6 +169,14 @@ mod tests {
             baud: 921_600,
         };
         assert_eq!("serial:/dev/ttyS1,921600".parse(), Ok(expected));
+    }
+
+    #[test]
+    fn only_a_serial_device_has_a_speed() {
+        let baud = |text: &str| text.parse::<Link>().expect("valid").baud();
+        assert_eq!(baud("serial:/dev/ttyS1,9600"), Some(9600));
+        assert_eq!(baud("pty:/dev/pts/3"), None);
+        assert_eq!(baud("tcp:localhost:1"), None);
     }
 
     #[test]

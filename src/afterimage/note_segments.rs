@@ -87,6 +87,13 @@ impl NoteSegments {
         self.0.is_empty()
     }
 
+    /// Returns whether `count` buffers have arrived, each whole.
+    #[must_use]
+    pub fn has_all(&self, count: u32) -> bool {
+        let whole = |buffer: &&Buffer| buffer.prefix().len() == buffer.bytes.len();
+        count > 0 && self.0.values().filter(whole).count() >= count as usize
+    }
+
     /// Returns the notes of the file: those that arrived, the program's threads, and what only the host knows.
     #[must_use]
     pub fn file_notes(&self, build_id: &[u8], gaps: &[Gap], is_vouched_for: bool) -> NoteBytes {
@@ -220,6 +227,21 @@ mod tests {
         };
         assert!(segments.add(&first));
         assert_eq!(pids(&segments.file_notes(&[], &[], false)), [1]);
+    }
+
+    #[test]
+    fn buffers_are_all_there_when_each_is_whole() {
+        let bytes = buffer_of(1);
+        let mut segments = NoteSegments::default();
+        assert!(!segments.has_all(0));
+        segments.add(&part(0, &bytes));
+        assert!(segments.has_all(1) && !segments.has_all(2));
+        let half = SegmentBlock {
+            total_len: 2 * bytes.len() as u64,
+            ..part(1, &bytes)
+        };
+        segments.add(&half);
+        assert!(!segments.has_all(2));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use crate::captured::Captured;
 use crate::cli::Run;
 use crate::connection::{Connection, Read};
+use crate::destination::Destination;
 use crate::error::{Error, Exit, Result};
 use crate::interrupt::Interrupt;
 use crate::qemu::Qemu;
-use crate::receive::{POLL, SILENCE};
-use crate::session::{Destination, Session};
+use crate::receive::SILENCE;
+use crate::session::{Session, Settings};
 
 /// Runs the command.
 ///
@@ -28,17 +29,27 @@ pub fn run(args: &Run, interrupt: &Interrupt) -> Result<Exit> {
     }
     let directory = args.kernel.parent().filter(|p| !p.as_os_str().is_empty());
     let destination = Destination::Directory(directory.unwrap_or(Path::new(".")).to_path_buf());
-    let mut session = Session::new(destination, symbol_files(&args.kernel), false, SILENCE)?;
+    let mut session = Session::new(Settings {
+        destination,
+        elfs: symbol_files(&args.kernel),
+        is_elf_required: false,
+        has_backtraces: false,
+        have: Vec::new(),
+        silence: SILENCE,
+        can_answer: true,
+        baud: None,
+    })?;
     let (mut qemu, line) = Qemu::start(&args.kernel, &args.qemu_args)?;
-    let mut connection = Connection::from_unix_stream(line);
+    let mut connection = Connection::from_unix_stream(line)?;
     loop {
         let mut data = Vec::new();
-        let read = connection.read(&mut data, POLL, None)?;
+        let read = connection.read(&mut data, session.patience(), None)?;
         let mut events = match read {
             Read::Data => session.push(&data)?,
             Read::Idle | Read::Closed => Vec::new(),
         };
         events.extend(session.tick(read != Read::Data)?);
+        events.extend(session.speak(&mut connection));
         let is_over = interrupt.is_raised() || qemu.is_overdue() || read == Read::Closed;
         if is_over {
             events.extend(session.end()?);

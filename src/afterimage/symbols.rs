@@ -33,12 +33,24 @@ pub struct SourceFrame {
     pub location: Option<(String, u32)>,
 }
 
+/// A segment that the program cannot write.
+#[derive(Debug, Clone)]
+pub struct FixedSegment {
+    /// Virtual address.
+    pub address: u64,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether it is executable.
+    pub is_code: bool,
+}
+
 /// An ELF with symbols.
 pub struct Symbols {
     path: PathBuf,
     build_id: Option<Vec<u8>>,
     /// Executable segments: where, and what of them is in the file.
     code: Vec<(Range<u64>, Vec<u8>)>,
+    fixed: Vec<FixedSegment>,
     /// Functions and data by address: (begin, end, mangled name).
     names: Vec<(u64, u64, String)>,
     lines: addr2line::Context<Bytes>,
@@ -92,12 +104,27 @@ impl Symbols {
             .build_id()
             .map_err(|e| bad(format!("build ID note: {e}")))?
             .map(<[u8]>::to_vec);
+        let flags = |segment: &object::Segment<'_, '_>| match segment.flags() {
+            object::SegmentFlags::Elf { p_flags, .. } => p_flags,
+            _ => object::elf::PF_W,
+        };
+        let has = |segment: &object::Segment<'_, '_>, flag| (flags(segment) & flag).0 != 0;
+        let bytes = |segment: &object::Segment<'_, '_>| segment.data().unwrap_or_default().to_vec();
         let code = file
             .segments()
-            .filter(|s| matches!(s.flags(), object::SegmentFlags::Elf { p_flags, .. } if (p_flags & object::elf::PF_X).0 != 0))
+            .filter(|s| has(s, object::elf::PF_X))
             .map(|s| {
                 let range = s.address()..s.address().saturating_add(s.size());
-                (range, s.data().unwrap_or_default().to_vec())
+                (range, bytes(&s))
+            })
+            .collect();
+        let fixed = file
+            .segments()
+            .filter(|s| !has(s, object::elf::PF_W))
+            .map(|s| FixedSegment {
+                address: s.address(),
+                bytes: bytes(&s),
+                is_code: has(&s, object::elf::PF_X),
             })
             .collect();
         let mut names: Vec<(u64, u64, String)> = file
@@ -136,6 +163,7 @@ impl Symbols {
             path: path.to_path_buf(),
             build_id,
             code,
+            fixed,
             names,
             lines,
             frames: FrameTables {
@@ -178,6 +206,12 @@ impl Symbols {
     #[must_use]
     pub const fn frame_tables(&self) -> &FrameTables {
         &self.frames
+    }
+
+    /// Returns the segments that the program cannot write.
+    #[must_use]
+    pub fn fixed_segments(&self) -> &[FixedSegment] {
+        &self.fixed
     }
 
     /// Returns whether `address` lies in an executable segment.
@@ -243,9 +277,14 @@ impl Symbols {
         Ok(found)
     }
 
-    /// Returns the name of the symbol that `address` lies in: data too, since a jump may end there. A label without a
-    /// size reaches to the next symbol.
     fn symbol(&self, address: u64) -> Option<String> {
+        self.locate(address).map(|(name, _)| name)
+    }
+
+    /// Returns the name of the symbol that `address` lies in, and how far: data too, since a jump may end there. A label
+    /// without a size reaches to the next symbol.
+    #[must_use]
+    pub fn locate(&self, address: u64) -> Option<(String, u64)> {
         let is_code = self.is_code(address);
         let after = self.names.partition_point(|(begin, ..)| *begin <= address);
         let candidates = self.names.get(..after)?;
@@ -254,7 +293,7 @@ impl Symbols {
             .rev()
             .take(16)
             .find(|(begin, end, _)| address < *end || (begin == end && is_code))
-            .map(|(.., name)| demangle(name))
+            .map(|(begin, _, name)| (demangle(name), address.saturating_sub(*begin)))
     }
 }
 

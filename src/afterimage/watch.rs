@@ -3,12 +3,13 @@
 
 use crate::cli::Watch;
 use crate::connection::{Connection, Read, read_keyboard};
+use crate::destination::Destination;
 use crate::error::{Error, Exit, Result};
 use crate::interrupt::Interrupt;
 use crate::keyboard::{Action, HELP, Keyboard};
 use crate::link::Link;
-use crate::receive::{POLL, SILENCE};
-use crate::session::{Destination, Event, Session};
+use crate::receive::{SILENCE, take_leave};
+use crate::session::{Event, POLL, Session, Settings};
 use crate::terminal::RawKeyboard;
 
 /// What is kept over the connections of one watch.
@@ -29,8 +30,16 @@ struct Watcher<'a> {
 /// When the link fails, a dump cannot be written, or a recording cannot be read.
 pub fn watch(args: &Watch, interrupt: &Interrupt) -> Result<Exit> {
     std::fs::create_dir_all(&args.dir).map_err(Error::file("create", &args.dir))?;
-    let destination = Destination::Directory(args.dir.clone());
-    let session = Session::new(destination, args.elf.clone(), false, SILENCE)?;
+    let session = Session::new(Settings {
+        destination: Destination::Directory(args.dir.clone()),
+        elfs: args.elf.clone(),
+        is_elf_required: false,
+        has_backtraces: true,
+        have: args.have.iter().chain(&args.elf).cloned().collect(),
+        silence: SILENCE,
+        can_answer: !args.link.is_recording(),
+        baud: args.link.baud(),
+    })?;
     let keys = match args.link {
         Link::Stdin => None,
         _ => Some(RawKeyboard::open()?),
@@ -50,9 +59,24 @@ pub fn watch(args: &Watch, interrupt: &Interrupt) -> Result<Exit> {
         has_dump: false,
     };
     loop {
-        let Some(connection) = Connection::open(&args.link, None, interrupt)? else {
-            return Ok(Exit::Interrupted);
+        // While a dump is on its way, the line may be away as long as it may be silent.
+        let connection = match Connection::open(&args.link, watcher.session.silent_at(), interrupt)
+        {
+            Ok(Some(connection)) => connection,
+            Err(error) if !watcher.session.is_receiving() => return Err(error),
+            Ok(None) | Err(_) => {
+                let events = watcher.session.end()?;
+                watcher.handle(events)?;
+                if interrupt.is_raised() {
+                    return Ok(Exit::Interrupted);
+                }
+                if args.once && watcher.has_dump {
+                    return Ok(watcher.exit());
+                }
+                continue;
+            }
         };
+        watcher.session.connected();
         if let Some(exit) = watcher.connection(connection, interrupt)? {
             return Ok(exit);
         }
@@ -71,22 +95,27 @@ impl Watcher<'_> {
         loop {
             let mut data = Vec::new();
             let keyboard = self.keys.as_ref().map(RawKeyboard::fd);
-            let read = connection.read(&mut data, POLL, keyboard)?;
+            let read = connection.read(&mut data, self.session.patience(), keyboard)?;
             let mut events = match read {
                 Read::Data => self.push(&data)?,
                 Read::Idle | Read::Closed => Vec::new(),
             };
             events.extend(self.session.tick(read != Read::Data)?);
+            events.extend(self.session.speak(&mut connection));
             let wants_exit = self.keys_pressed(&mut connection)?;
-            if read == Read::Closed || interrupt.is_raised() || wants_exit {
+            let is_recording_over = read == Read::Closed && self.args.link.is_recording();
+            if is_recording_over || interrupt.is_raised() || wants_exit {
                 events.extend(self.session.end()?);
             }
             self.handle(events)?;
             if interrupt.is_raised() {
                 return Ok(Some(Exit::Interrupted));
             }
-            let is_recording_over = read == Read::Closed && self.args.link.is_recording();
-            if wants_exit || (self.args.once && self.has_dump) || is_recording_over {
+            let is_done = self.args.once && self.has_dump;
+            if is_done {
+                take_leave(&mut self.session, &mut connection, interrupt);
+            }
+            if wants_exit || is_done || is_recording_over {
                 return Ok(Some(self.exit()));
             }
             if read == Read::Closed {
@@ -120,9 +149,6 @@ impl Watcher<'_> {
         for event in events {
             if let Some(captured) = self.session.show(event)? {
                 captured.write_report()?;
-                if let Some(line) = captured.backtrace_line() {
-                    eprintln!("afterimage: backtrace: {line}");
-                }
                 captured.announce();
                 self.has_dump = true;
                 self.is_all_whole &= captured.is_whole();

@@ -1,28 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The dump itself, from the report to the last frame.
 
+use core::cell::Cell;
+
 use vmcore::elf_core::CoreHeader;
 use vmcore::page_state::PageStateReader;
-use vmcore::{DumpLevel, PAGE_SIZE, PageClass, PhysMemory};
-use wire::block::RAW_LEN;
-use wire::memory_block::Run;
-use wire::{BlockKind, BlockWriter, Encoder, Finished, FrameType, Manifest, Next, Summary};
+use vmcore::{DumpLevel, PAGE_SIZE, PhysMemory};
+use wire::block::TreeHash;
+use wire::lzma::Encoder;
+use wire::target::{Memory, Tables};
+use wire::{PageClass, Target, frame};
 
+use crate::effort::Controller;
 use crate::facts::Facts;
-use crate::frame_out::{Buffers, FrameOut};
+use crate::index::PageIndex;
 use crate::manifest::{Ranges, dump_id, fill_ranges, manifest};
 use crate::marks::Marks;
 use crate::old_notes::OldNotes;
-use crate::params::{DumpThen, Params};
-use crate::plan::{Cursor, Plan};
+use crate::params::{DumpEffort, DumpThen, Params};
+use crate::pass::{Dump, Finder};
+use crate::plan::Plan;
+use crate::port::Port;
 use crate::report::{self, REPORT_BYTES};
+use crate::room::Room;
+use crate::send::Sending;
 use crate::survey::{self, PAGE_STATE_MAPS};
 use crate::text::Text;
 use crate::walk::{PageCounts, Walk};
 use crate::{Clock, Error, Inputs, Line, Located, params};
-
-/// Blocks after which the manifest is sent again, for a host that came late: 4 MiB of data.
-const MANIFEST_EVERY: u32 = 64;
 
 /// Bytes of plain text after the last frame.
 const CLOSING_BYTES: usize = 512;
@@ -36,8 +41,8 @@ pub struct Workspace {
     marks: Marks,
     notes: OldNotes,
     ranges: Ranges,
-    buffers: Buffers,
-    progress: Progress,
+    scratch: [u8; PAGE_SIZE as usize],
+    tables: Tables,
 }
 
 impl Default for Workspace {
@@ -55,20 +60,10 @@ impl Workspace {
             marks: Marks::new(),
             notes: OldNotes::new(),
             ranges: Ranges::new(),
-            buffers: Buffers::new(),
-            progress: Progress {
-                cursor: Cursor::START,
-                pages: PageCounts::new(),
-            },
+            scratch: [0; PAGE_SIZE as usize],
+            tables: Tables::new(),
         }
     }
-}
-
-/// How far the memory of a dump has been described. Whole blocks only: whoever goes on from here repeats nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    cursor: Cursor,
-    pages: PageCounts,
 }
 
 /// What a whole dump came to.
@@ -76,10 +71,12 @@ struct Progress {
 pub struct Totals {
     /// What became of the pages.
     pub pages: PageCounts,
-    /// Blocks sent.
+    /// Blocks of it.
     pub blocks: u32,
-    /// Bytes of all frames on the line.
-    pub line_bytes: u64,
+    /// What went over the line for it.
+    pub counts: wire::target::Counts,
+    /// Whether a host has all of it; `None` when nobody answered.
+    pub is_received: Option<bool>,
     /// Ticks from the first frame to the last.
     pub ticks: u64,
 }
@@ -93,14 +90,15 @@ pub struct Outcome {
     pub totals: Result<Totals, Error>,
 }
 
-/// Reports the crash in plain text, then sends everything.
-pub fn run<L: Line, E: Encoder + ?Sized>(
+/// Reports the crash in plain text, then sends everything, as often as it takes.
+pub fn run<L: Line>(
     inputs: &Inputs<'_>,
     memory: &mut impl PhysMemory,
     line: &mut L,
     clock: &impl Clock,
     work: &mut Workspace,
-    encoder: &mut E,
+    room: Room<'_>,
+    encoder: &mut Encoder,
 ) -> Outcome {
     let mut text = Text::new(line, REPORT_BYTES);
     text.say(format_args!(
@@ -122,8 +120,8 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
         marks,
         notes,
         ranges,
-        buffers,
-        progress,
+        scratch,
+        tables,
     } = work;
     let facts = Facts::decode(notes.bytes(), &mut text);
     survey::add_memory(plan, inputs, header.as_ref(), &facts, &mut text);
@@ -146,32 +144,58 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
         };
     }
 
-    let id = dump_id(clock.ticks(), notes.bytes(), &mut buffers.raw);
+    let id = dump_id(clock.ticks(), notes.bytes(), room.raw);
     let manifest = manifest(id, inputs, header.as_ref(), &facts, params.level);
-    let (mut out, raw) = FrameOut::new(line, encoder, buffers, id);
-    let level = DumpLevel(u32::from(params.level));
+    let mut target = Target::new(
+        frame::short_id(id),
+        Memory {
+            tables,
+            ring: Cell::from_mut(room.ring).as_slice_of_cells(),
+            maps: room.maps,
+            parity: room.parity,
+        },
+        !line.is_perfect(),
+    );
+    allow_rates(&mut target, line);
+    let rate = line.rate();
+    let effort = match params.effort {
+        DumpEffort::Auto => Controller::new(rate),
+        DumpEffort::Stored => Controller::fixed(None),
+        DumpEffort::Fixed(effort) => Controller::fixed(Some(effort)),
+    };
+    let mut sending = Sending {
+        port: Port::new(line, clock, inputs.counter_hz, target),
+        encoder,
+        words: room.encoder,
+        effort,
+        timeout_us: u64::from(params.timeout_s).saturating_mul(1_000_000),
+        blocks: 0,
+        tree: TreeHash::new(),
+    };
     let mut walk = Walk {
         plan,
         marks,
         page_states: &mut page_states,
-        level,
+        level: DumpLevel(u32::from(params.level)),
     };
-    let totals = send(
-        Dump {
-            inputs,
-            header,
-            notes,
-            manifest,
-            ranges,
-            then: params.then,
-        },
-        &mut walk,
-        memory,
-        clock,
-        progress,
-        &mut out,
-        raw,
-    );
+    let dump = Dump {
+        elfcorehdr: header.zip(inputs.elfcorehdr),
+        notes,
+        crashed: facts.crashed_cpu(),
+        manifest,
+        ranges,
+        params: &params,
+        ticks_begin: clock.ticks(),
+    };
+    let mut finder = Finder {
+        index: PageIndex::new(room.index),
+        scratch,
+    };
+    let totals = dump.send(&mut sending, &mut walk, memory, &mut finder, room.raw);
+    if line.rate() != rate {
+        // Whoever reads on expects the rate of before.
+        let _was_settable_before = line.set_rate(rate);
+    }
     let failed_parts = walk.failed_parts();
     close(line, &params, totals, failed_parts, inputs.counter_hz);
     Outcome {
@@ -180,14 +204,27 @@ pub fn run<L: Line, E: Encoder + ?Sized>(
     }
 }
 
-/// What is fixed before the first frame.
-struct Dump<'a> {
-    inputs: &'a Inputs<'a>,
-    header: Option<CoreHeader<'a>>,
-    notes: &'a OldNotes,
-    manifest: Manifest,
-    ranges: &'a Ranges,
-    then: DumpThen,
+/// Rates that are tried above the one of the console, in baud.
+const RATES: [u32; 5] = [230_400, 460_800, 921_600, 1_500_000, 3_000_000];
+
+/// Tells the link which higher rates the line can be set to.
+fn allow_rates(target: &mut Target<'_>, line: &impl Line) {
+    let current = line.rate();
+    if current == 0 {
+        return;
+    }
+    let mut rates = [0; RATES.len()];
+    let mut count = 0_usize;
+    for rate in RATES
+        .iter()
+        .filter(|&&rate| rate > current && line.can_set(rate))
+    {
+        if let Some(place) = rates.get_mut(count) {
+            *place = *rate;
+            count = count.saturating_add(1);
+        }
+    }
+    target.set_rates(current, rates.get(..count).unwrap_or_default());
 }
 
 fn parse_header<'a>(
@@ -209,134 +246,6 @@ fn parse_header<'a>(
         .ok()
 }
 
-/// Sends all frames.
-fn send<L: Line, E: Encoder + ?Sized>(
-    dump: Dump<'_>,
-    walk: &mut Walk<'_>,
-    memory: &mut impl PhysMemory,
-    clock: &impl Clock,
-    progress: &mut Progress,
-    out: &mut FrameOut<'_, L, E>,
-    raw: &mut [u8; RAW_LEN],
-) -> Result<Totals, Error> {
-    let ticks_begin = clock.ticks();
-    send_manifest(&dump, out, raw)?;
-    if let (Some(header), Some(located)) = (dump.header, dump.inputs.elfcorehdr) {
-        let bytes = located.bytes.get(..header.len()).unwrap_or(located.bytes);
-        out.segment(BlockKind::ElfHeader, 0, located.address, bytes, raw)?;
-    }
-    for note in dump.notes.segments() {
-        out.segment(BlockKind::Notes, note.index, note.address, note.bytes, raw)?;
-    }
-    loop {
-        let (len, reached) = fill_block(walk, *progress, memory, raw)?;
-        if len == 0 {
-            break;
-        }
-        out.block(BlockKind::Memory, raw.get(..len).unwrap_or_default())?;
-        *progress = reached;
-        if out.blocks().is_multiple_of(MANIFEST_EVERY) {
-            send_manifest(&dump, out, raw)?;
-        }
-    }
-    let ticks_end = clock.ticks();
-    send_summary(progress.pages, ticks_begin, ticks_end, out)?;
-    let next = match dump.then {
-        DumpThen::Reboot => Next::Reboot,
-        DumpThen::Halt => Next::Halt,
-        DumpThen::PowerOff => Next::PowerOff,
-        DumpThen::Wait => Next::Wait,
-    };
-    out.frame(
-        FrameType::Finished,
-        &Finished {
-            next,
-            is_cut_short: false,
-        }
-        .encode(),
-    )?;
-    let ticks = ticks_end.saturating_sub(ticks_begin);
-    Ok(Totals {
-        pages: progress.pages,
-        blocks: out.blocks(),
-        line_bytes: out.line_bytes(),
-        ticks,
-    })
-}
-
-fn send_manifest<L: Line, E: Encoder + ?Sized>(
-    dump: &Dump<'_>,
-    out: &mut FrameOut<'_, L, E>,
-    room: &mut [u8],
-) -> Result<(), Error> {
-    let ranges = dump.ranges.as_slice();
-    for part in 0..Manifest::parts(ranges.len())? {
-        let len = dump.manifest.encode_part(ranges, part, room)?;
-        out.frame(FrameType::Manifest, room.get(..len).unwrap_or_default())?;
-    }
-    Ok(())
-}
-
-fn send_summary<L: Line, E: Encoder + ?Sized>(
-    pages: PageCounts,
-    ticks_begin: u64,
-    ticks_end: u64,
-    out: &mut FrameOut<'_, L, E>,
-) -> Result<(), Error> {
-    let mut summary = Summary {
-        blocks: out.blocks(),
-        frames: out.frames(),
-        tree_hash: out.tree_hash(),
-        line_bytes: out.line_bytes(),
-        ticks_begin,
-        ticks_end,
-        ..Summary::default()
-    };
-    for (to, from) in summary.pages.iter_mut().zip(pages.by_class()) {
-        *to = *from;
-    }
-    let mut payload = [0; Summary::LEN];
-    let len = summary.encode(&mut payload)?;
-    out.frame(FrameType::Summary, payload.get(..len).unwrap_or_default())
-}
-
-/// Gathers the next block in `raw` and returns its length, 0 at the end, and how far it reaches.
-fn fill_block(
-    walk: &mut Walk<'_>,
-    progress: Progress,
-    memory: &mut impl PhysMemory,
-    raw: &mut [u8; RAW_LEN],
-) -> Result<(usize, Progress), Error> {
-    let mut reached = progress;
-    let mut block = BlockWriter::new(raw)?;
-    while let Some(page) = block.page() {
-        let Some(step) = walk.step(reached.cursor, memory, page) else {
-            break;
-        };
-        let is_added = if step.class == PageClass::Data {
-            block.commit_page(step.range.start)?
-        } else {
-            let class = wire::PageClass::from_code(step.class.code())?;
-            // A run is at most 1 GiB long where it is scanned; a marked one is cut here and goes on in the next step.
-            let pages = u32::try_from(step.range.len().div_euclid(PAGE_SIZE)).unwrap_or(u32::MAX);
-            block.add_run(Run {
-                pa: step.range.start,
-                pages,
-                class,
-            })?
-        };
-        if !is_added {
-            break;
-        }
-        reached.pages.add(&step);
-        reached.cursor = step.next;
-        if walk.plan.is_stage_end(reached.cursor) {
-            break;
-        }
-    }
-    Ok((block.finish()?.len(), reached))
-}
-
 /// Says in plain text how it went; a line that is stuck by now does not matter any more.
 fn close(
     line: &mut impl Line,
@@ -354,19 +263,27 @@ fn close(
     match totals {
         Ok(Totals {
             pages,
-            line_bytes,
+            counts,
             ticks,
+            is_received,
             ..
         }) => {
             let of = |class| pages.of(class);
             let left_out = of(PageClass::AppData).saturating_add(of(PageClass::Secret));
+            let line_bytes = counts.line_bytes;
             let tenths = ticks
                 .saturating_mul(10)
                 .checked_div(counter_hz)
                 .unwrap_or(0);
             text.say(format_args!(
-                "Afterimage: dump complete: {} pages sent, {} zero, {} free, {left_out} held back, {} unreadable; {line_bytes} bytes in {}.{} s",
+                "Afterimage: dump {}: {} pages sent, {} like others, {} zero, {} free, {left_out} held back, {} unreadable; {line_bytes} bytes in {}.{} s",
+                match is_received {
+                    Some(true) => "complete, received whole",
+                    Some(false) => "incomplete, the host went silent",
+                    None => "complete, nobody answered",
+                },
                 of(PageClass::Data),
+                of(PageClass::Duplicate),
                 of(PageClass::Zero),
                 of(PageClass::Free),
                 of(PageClass::Unreadable),

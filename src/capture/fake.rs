@@ -2,11 +2,12 @@
 //! Memory, line and clock of a machine that exists in tests only.
 extern crate std;
 
+use core::cell::Cell;
 use std::vec::Vec;
 
 use vmcore::{FaultCause, PhysMemory, PhysRange, ReadFault};
 
-use crate::{Clock, Error, Line};
+use crate::{Clock, Line};
 
 /// One range of RAM, with addresses that cannot be read.
 pub(crate) struct Ram {
@@ -56,10 +57,15 @@ impl PhysMemory for Ram {
     }
 }
 
+/// A line that nobody answers, and that takes whatever is written.
 impl Line for Vec<u8> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&mut self, bytes: &[u8]) -> usize {
         self.extend_from_slice(bytes);
-        Ok(())
+        bytes.len()
+    }
+
+    fn read(&mut self) -> Option<u8> {
+        None
     }
 }
 
@@ -67,25 +73,24 @@ impl Line for Vec<u8> {
 pub(crate) struct Stuck(pub(crate) usize);
 
 impl Line for Stuck {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        match self.0.checked_sub(bytes.len()) {
-            Some(left) => {
-                self.0 = left;
-                Ok(())
-            }
-            None => Err(Error::LineStuck {
-                accepted: self.0,
-                offered: bytes.len(),
-            }),
-        }
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        taken
+    }
+
+    fn read(&mut self) -> Option<u8> {
+        None
     }
 }
 
-/// A clock that stands still.
-pub(crate) struct Stopped;
+/// A clock that goes on by a millisecond, 62,500 ticks, whenever it is looked at.
+#[derive(Default)]
+pub(crate) struct Looked(Cell<u64>);
 
-impl Clock for Stopped {
+impl Clock for Looked {
     fn ticks(&self) -> u64 {
-        62_500_000
+        self.0.set(self.0.get() + 62_500);
+        self.0.get()
     }
 }

@@ -2,8 +2,9 @@
 //! The capture kernel's logic: what is read from a crashed machine, in which order, and how it goes to the line.
 //!
 //! Portable: memory is seen through [`vmcore::PhysMemory`], the line through [`Line`], time through [`Clock`], so the
-//! same code runs in the capture kernel and in host tests. Everything read from memory, DTB or notes is taken for damaged:
-//! no allocation (the encoder's arena excepted), no unchecked index or arithmetic, every loop bounded.
+//! same code runs in the capture kernel and in host tests. Everything read from memory, DTB, notes or the line is taken for
+//! damaged: no allocation, no unchecked index or arithmetic, every loop bounded. Nothing waits: whatever takes time calls
+//! [`port::Port::pump`] in between, which feeds the line and listens to it.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,11 +13,12 @@ use core::fmt;
 use vmcore::PhysRange;
 
 mod dump;
+mod effort;
 mod facts;
 #[cfg(test)]
 mod fake;
-mod frame_out;
 mod frames;
+mod index;
 #[cfg(test)]
 mod machine;
 mod manifest;
@@ -24,8 +26,12 @@ mod marks;
 mod old_notes;
 mod pages;
 pub mod params;
+mod pass;
 mod plan;
+mod port;
 mod report;
+mod room;
+mod send;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -33,10 +39,13 @@ mod text;
 mod translate;
 mod vmcoreinfo;
 mod walk;
+mod wires;
 
 pub use dump::{Outcome, Totals, Workspace, run};
-pub use params::{DumpThen, Params};
+pub use params::{DumpEffort, DumpThen, DumpTo, Params};
+pub use room::{Room, Sizes};
 pub use walk::PageCounts;
+pub use wires::{Counter, Wires};
 
 /// Why a dump ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +80,54 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// The way out.
+/// The way out and back. No call waits.
 pub trait Line {
-    /// Sends all of `bytes`, waiting at most a bounded time.
-    ///
-    /// # Errors
-    /// [`Error::LineStuck`] if that time passed.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
+    /// Takes what it can of `bytes` now, and returns how many that were.
+    fn write(&mut self, bytes: &[u8]) -> usize;
+
+    /// Takes what it can of a text for people, which goes to the console.
+    fn write_text(&mut self, bytes: &[u8]) -> usize {
+        self.write(bytes)
+    }
+
+    /// Returns the next byte that came from the host, if there is one.
+    fn read(&mut self) -> Option<u8>;
+
+    /// Whether what is written arrives as it is, so that neither parity nor a second round is of use.
+    fn is_perfect(&self) -> bool {
+        false
+    }
+
+    /// Returns the rate in baud; 0 when it is not known.
+    fn rate(&self) -> u32 {
+        0
+    }
+
+    /// Tells whether the line can be set to `rate` baud.
+    fn can_set(&self, _rate: u32) -> bool {
+        false
+    }
+
+    /// Waits, for a bounded time, until all that was taken has left, and sets the rate.
+    fn set_rate(&mut self, _rate: u32) -> bool {
+        false
+    }
+
+    /// Learns what the CPU did since the last call. A real line has no use for it; a simulated one lets time pass.
+    fn spent(&mut self, _work: Work) {}
+}
+
+/// Something that takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Looking whether there is something to do.
+    Idle,
+    /// So many pages were looked at or copied.
+    Pages(u32),
+    /// A page was hashed.
+    Hashed,
+    /// The encoder went on by about 16 bytes of input, at this effort.
+    Encoded(u8),
 }
 
 /// Bytes, and where they lie.
@@ -104,7 +154,7 @@ pub struct Inputs<'a> {
     pub counter_hz: u64,
 }
 
-/// A counter that runs at a constant rate.
+/// A counter that runs at a constant rate and never stands still for long.
 pub trait Clock {
     /// Returns the counter's value, in ticks of the rate given beside it.
     fn ticks(&self) -> u64;

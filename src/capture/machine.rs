@@ -15,11 +15,11 @@ use vmcore::notes::{AFTERIMAGE, CORE, NoteWriter};
 use vmcore::page_state::PageStateMut;
 use vmcore::registers::{NT_PRSTATUS, PrStatus};
 use vmcore::{PAGE_SIZE, PhysRange, Registers};
-use wire::codec::DeflateEncoder;
-use wire::{Assembler, BlockKind, Event, PageClass, Receiver, assembler};
+use wire::lzma::Encoder;
+use wire::{Assembler, BlockKind, Event, Frame, PageClass, Receiver, assembler};
 
-use crate::fake::{Ram, Stopped};
-use crate::{Inputs, Located, Outcome, Workspace, run};
+use crate::fake::{Looked, Ram};
+use crate::{Inputs, Line, Located, Outcome, Room, Sizes, Workspace, run};
 
 pub(crate) const BASE: u64 = 0x4000_0000;
 /// 2 MiB, of which the last 256 KiB are the capture kernel's own.
@@ -169,6 +169,17 @@ impl Machine {
 
     pub(crate) fn dump_with(&mut self, bootargs: &str, elfcorehdr: Option<Located<'_>>) -> Dump {
         let mut line = Vec::new();
+        let outcome = self.run(bootargs, elfcorehdr, &mut line);
+        Dump::decode(&line, outcome)
+    }
+
+    /// Runs the capture kernel's logic on this machine.
+    pub(crate) fn run(
+        &mut self,
+        bootargs: &str,
+        elfcorehdr: Option<Located<'_>>,
+        line: &mut impl Line,
+    ) -> Outcome {
         let mut work = Box::new(Workspace::new());
         let inputs = Inputs {
             bootargs: bootargs.as_bytes(),
@@ -177,16 +188,32 @@ impl Machine {
             own: &[OWN],
             counter_hz: 62_500_000,
         };
-        let mut encoder = DeflateEncoder::new(1);
-        let outcome = run(
+        let Sizes {
+            raw,
+            ring,
+            parity,
+            maps,
+            encoder,
+            index,
+            ..
+        } = Sizes::LEAST;
+        let room = Room {
+            raw: &mut std::vec![0xee; raw],
+            ring: &mut std::vec![0xee; ring],
+            parity: &mut std::vec![0xee; parity],
+            maps: &mut std::vec![7; maps],
+            encoder: &mut std::vec![7; encoder],
+            index: &mut std::vec![7; index],
+        };
+        run(
             &inputs,
             &mut self.ram,
-            &mut line,
-            &Stopped,
+            line,
+            &Looked::default(),
             &mut work,
-            &mut encoder,
-        );
-        Dump::decode(&line, outcome)
+            room,
+            &mut Box::new(Encoder::new()),
+        )
     }
 
     /// Checks that each page of RAM is described once, and data rightly.
@@ -207,6 +234,17 @@ impl Machine {
             dump.pages.keys().all(|&pa| pa < OWN.start),
             "the region itself is left out"
         );
+    }
+}
+
+/// Hands a frame, and what it brings back, to the host's end.
+fn take(host: &mut Assembler, frame: &Frame<'_>, blocks: &mut Vec<assembler::Block>) {
+    if let assembler::Outcome::Block(block) = host.accept(frame).unwrap() {
+        blocks.push(block);
+    }
+    while let Some((header, payload)) = host.next_recovered() {
+        let payload = &payload;
+        take(host, &Frame { header, payload }, blocks);
     }
 }
 
@@ -234,14 +272,13 @@ impl Dump {
             Event::Frame(frame) => {
                 text_before_frames.get_or_insert(text.len());
                 let host = host.get_or_insert_with(|| Assembler::new(frame.header.dump));
-                if let assembler::Outcome::Block(block) = host.accept(&frame).unwrap() {
-                    blocks.push(block);
-                }
+                take(host, &frame, &mut blocks);
             }
         };
         receiver.push(line, &mut see);
         receiver.finish(&mut see);
         let (mut pages, mut order) = (BTreeMap::new(), Vec::new());
+        let mut like = Vec::new();
         for block in blocks
             .iter()
             .filter(|block| block.kind == BlockKind::Memory)
@@ -250,6 +287,9 @@ impl Dump {
                 for number in 0..u64::from(run.pages) {
                     let pa = run.pa + number * PAGE_SIZE;
                     let found = bytes.chunks(4096).nth(number as usize).unwrap_or_default();
+                    if run.class == PageClass::Duplicate {
+                        like.push((pa, run.source + number * PAGE_SIZE));
+                    }
                     assert!(
                         pages.insert(pa, (run.class, found.to_vec())).is_none(),
                         "page {pa:#x} twice"
@@ -257,6 +297,11 @@ impl Dump {
                     order.push(pa);
                 }
             }
+        }
+        for (pa, source) in like {
+            let same = pages[&source].clone();
+            assert_eq!(same.0, PageClass::Data, "{pa:#x} is like {source:#x}");
+            pages.insert(pa, same);
         }
         let text = String::from_utf8(text).unwrap();
         let text_before_frames = text_before_frames.unwrap_or(text.len());

@@ -11,8 +11,8 @@ use vmcore::{PAGE_SIZE, PhysMemory};
 use crate::Line;
 use crate::text::Text;
 
-/// Bytes of notes kept in all: 256 CPUs of Linux, or 32 with Afterimage's system registers.
-const NOTES_BYTES: usize = 128 * 1024;
+/// Bytes of notes kept in all: 128 CPUs of Linux, or 16 with Afterimage's system registers.
+const NOTES_BYTES: usize = 64 * 1024;
 
 /// Segments whose notes are kept.
 const SEGMENTS: usize = 512;

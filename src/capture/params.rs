@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use wire::lzma::Effort;
+
 /// Longest command line that is read, in bytes; Linux's own limit on arm64 is 2048.
 pub const MAX_BOOTARGS_BYTES: usize = 4096;
 
@@ -21,7 +23,7 @@ pub enum DumpThen {
     Halt,
     /// Switches the machine off.
     PowerOff,
-    /// Stays on the line; until the link has an answer channel this is the same as halting.
+    /// Stays as it is; until there is something to ask it, this is the same as halting.
     Wait,
 }
 
@@ -36,11 +38,35 @@ impl fmt::Display for DumpThen {
     }
 }
 
+/// Where a dump goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpTo {
+    /// The console's UART.
+    Uart,
+    /// A file of the debugger's host; the UART where no debugger answers.
+    Semihosting,
+}
+
+/// How hard the encoder works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpEffort {
+    /// As hard as the line is slow.
+    Auto,
+    /// Not at all.
+    Stored,
+    /// Always this hard; [`wire::lzma::Effort`].
+    Fixed(u8),
+}
+
 /// The settings of one dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
     /// makedumpfile's dump level: 1 zero pages, 8 the program's own data, 16 free pages.
     pub level: u8,
+    /// Where it goes.
+    pub to: DumpTo,
+    /// How hard it is packed.
+    pub effort: DumpEffort,
     /// What follows the dump.
     pub then: DumpThen,
     /// How often the dump is sent when nobody answers.
@@ -53,6 +79,8 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             level: 17,
+            to: DumpTo::Uart,
+            effort: DumpEffort::Auto,
             then: DumpThen::Reboot,
             rounds: 2,
             timeout_s: 600,
@@ -159,14 +187,33 @@ fn apply(params: &mut Params, name: &[u8], value: &[u8]) -> Applied {
         b"dump_timeout" => number(value)
             .and_then(|timeout| u32::try_from(timeout).ok())
             .map(|timeout_s| params.timeout_s = timeout_s),
-        // The UART is the only way out here; the value is the crashed kernel's business too, so it is not unknown.
-        b"dump_to" => (value == b"uart").then_some(()),
+        b"dump_effort" => effort(value).map(|effort| params.effort = effort),
+        b"dump_to" => to(value).map(|to| params.to = to),
         _ => return Applied::BadName,
     };
     if done.is_some() {
         Applied::Yes
     } else {
         Applied::BadValue
+    }
+}
+
+fn effort(value: &[u8]) -> Option<DumpEffort> {
+    match value {
+        b"auto" => Some(DumpEffort::Auto),
+        b"stored" => Some(DumpEffort::Stored),
+        _ => number(value)
+            .and_then(|effort| u8::try_from(effort).ok())
+            .filter(|&effort| effort <= Effort::MAX.0)
+            .map(DumpEffort::Fixed),
+    }
+}
+
+fn to(value: &[u8]) -> Option<DumpTo> {
+    match value {
+        b"uart" => Some(DumpTo::Uart),
+        b"semihosting" => Some(DumpTo::Semihosting),
+        _ => None,
     }
 }
 
@@ -215,6 +262,8 @@ mod tests {
             (
                 Params {
                     level: 17,
+                    to: DumpTo::Uart,
+                    effort: DumpEffort::Auto,
                     then: DumpThen::Reboot,
                     rounds: 2,
                     timeout_s: 600
@@ -227,11 +276,13 @@ mod tests {
     #[test]
     fn bootargs_with_all_parameters_are_read() {
         let (params, problems) =
-            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=uart quiet");
+            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_effort=1 quiet");
         assert_eq!(
             params,
             Params {
                 level: 31,
+                to: DumpTo::Semihosting,
+                effort: DumpEffort::Fixed(1),
                 then: DumpThen::Halt,
                 rounds: 3,
                 timeout_s: 0
@@ -259,7 +310,7 @@ mod tests {
     #[test]
     fn parameter_malformed_keeps_the_default_and_is_named() {
         let (params, problems) =
-            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level");
+            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99");
         assert_eq!(params, Params::default());
         assert_eq!(
             problems,
@@ -269,6 +320,8 @@ mod tests {
                 "malformed dump_rounds=\"0\", default kept",
                 "malformed dump_timeout=\"-1\", default kept",
                 "malformed dump_level=\"\", default kept",
+                "malformed dump_to=\"moon\", default kept",
+                "malformed dump_effort=\"99\", default kept",
             ]
         );
     }

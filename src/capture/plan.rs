@@ -40,14 +40,6 @@ pub(crate) struct Cursor {
     address: u64,
 }
 
-impl Cursor {
-    /// Where a dump begins.
-    pub(crate) const START: Self = Self {
-        ranges_done: 0,
-        address: 0,
-    };
-}
-
 impl Default for Plan {
     fn default() -> Self {
         Self::new()
@@ -290,8 +282,8 @@ mod tests {
         plan.move_first(range(0x18, 0x1c)).unwrap();
         plan.end_stage();
         plan.end_stage();
-        assert!(!plan.is_stage_end(Cursor::START));
-        let inside = plan.advance(Cursor::START, 0x19 << 12);
+        assert!(!plan.is_stage_end(Cursor::default()));
+        let inside = plan.advance(Cursor::default(), 0x19 << 12);
         assert!(!plan.is_stage_end(inside));
         let behind = plan.advance(inside, 0x1c << 12);
         assert!(plan.is_stage_end(behind));

@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use crate::{Error, Line};
+use crate::{Error, Line, Work};
 
 /// Bytes gathered before they go to the line.
 const LINE_BYTES: usize = 160;
@@ -94,10 +94,38 @@ impl<'a, L: Line> Text<'a, L> {
     fn flush(&mut self) {
         let bytes = self.buffer.get(..self.used).unwrap_or(&[]);
         if self.failure.is_none() && !bytes.is_empty() {
-            self.failure = self.line.write(bytes).err();
+            self.failure = write_all(self.line, bytes).err();
         }
         self.used = 0;
     }
+}
+
+/// Attempts to hand over a byte: seconds, on any machine.
+const ATTEMPTS: u32 = 1 << 22;
+
+/// Hands all of `bytes` over, in a bounded number of attempts.
+///
+/// # Errors
+/// [`Error::LineStuck`].
+fn write_all(line: &mut impl Line, bytes: &[u8]) -> Result<(), Error> {
+    let (mut sent, mut attempts) = (0_usize, 0_u32);
+    while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+        let taken = line.write_text(rest);
+        attempts = if taken > 0 {
+            0
+        } else {
+            attempts.saturating_add(1)
+        };
+        sent = sent.saturating_add(taken);
+        if attempts > ATTEMPTS {
+            return Err(Error::LineStuck {
+                accepted: sent,
+                offered: bytes.len(),
+            });
+        }
+        line.spent(Work::Idle);
+    }
+    Ok(())
 }
 
 impl<L: Line> fmt::Write for Text<'_, L> {

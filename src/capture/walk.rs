@@ -6,13 +6,15 @@
 
 use vmcore::page_state::PageStateReader;
 use vmcore::{DumpLevel, PAGE_SIZE, PageClass, PhysMemory, PhysRange};
+use wire::summary::CLASSES;
 
 use crate::marks::Marks;
 use crate::plan::{Cursor, Plan};
 use crate::survey::PAGE_STATE_MAPS;
 
-/// Longest run found in one step, in bytes: 1 GiB of zeros takes a tenth of a second to look at.
-const RUN_BYTES: u64 = 1 << 30;
+/// Longest run found in one step, in bytes: as much as can be looked at between two looks at the line, whose receiver holds
+/// 16 bytes. A block joins the runs.
+const RUN_BYTES: u64 = 32 * PAGE_SIZE;
 
 /// What the walk looks at.
 pub(crate) struct Walk<'a> {
@@ -112,33 +114,32 @@ impl Walk<'_> {
 /// How many pages became what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageCounts {
-    by_class: [u64; PageClass::COUNT],
+    by_class: [u64; CLASSES],
 }
 
 impl PageCounts {
     pub(crate) const fn new() -> Self {
         Self {
-            by_class: [0; PageClass::COUNT],
+            by_class: [0; CLASSES],
         }
     }
 
-    /// Returns the numbers of pages, by the class's number.
-    pub(crate) const fn by_class(&self) -> &[u64; PageClass::COUNT] {
+    /// Returns the numbers of pages, by the class's number on the wire.
+    pub(crate) const fn by_class(&self) -> &[u64; CLASSES] {
         &self.by_class
     }
 
     /// Returns the number of pages of `class`.
     #[must_use]
-    pub fn of(&self, class: PageClass) -> u64 {
+    pub fn of(&self, class: wire::PageClass) -> u64 {
         self.by_class
             .get(usize::from(class.code()))
             .copied()
             .unwrap_or(0)
     }
 
-    pub(crate) fn add(&mut self, step: &Step) {
-        let pages = step.range.len().div_euclid(PAGE_SIZE);
-        if let Some(count) = self.by_class.get_mut(usize::from(step.class.code())) {
+    pub(crate) fn add(&mut self, class: wire::PageClass, pages: u64) {
+        if let Some(count) = self.by_class.get_mut(usize::from(class.code())) {
             *count = count.saturating_add(pages);
         }
     }
@@ -188,11 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn walk_over_zeros_is_one_run() {
+    fn walk_over_zeros_goes_by_runs() {
         let mut ram = Ram::new(BASE, 64);
         assert_eq!(
             walked(&mut ram, &Marks::new(), None, 17),
-            [(pages(0, 64), PageClass::Zero)]
+            [
+                (pages(0, 32), PageClass::Zero),
+                (pages(32, 64), PageClass::Zero)
+            ]
         );
     }
 

@@ -79,8 +79,8 @@ impl<'a> Params<'a> {
                     .is_some(),
                 "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
-                "crashkernel" | "dump_level" | "dump_to" | "dump_then" | "dump_rounds"
-                | "dump_timeout" | "capture_append" => true,
+                "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_then"
+                | "dump_rounds" | "dump_timeout" | "capture_append" => true,
                 _ => {
                     log::info!(
                         "command line: {key} at byte {} is not ours",

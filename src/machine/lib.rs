@@ -7,7 +7,6 @@
 
 #[cfg(target_os = "none")]
 pub mod arch;
-pub mod arena;
 #[cfg(target_os = "none")]
 pub mod blob;
 #[cfg(target_os = "none")]
@@ -29,6 +28,7 @@ pub mod layout;
 mod mmio;
 #[cfg(any(target_os = "none", test))]
 pub mod mmu;
+pub mod no_heap;
 #[cfg(target_os = "none")]
 pub mod old_memory;
 pub mod once_buffer;
@@ -52,3 +52,5 @@ pub mod semihosting;
 pub mod smp;
 #[cfg(target_os = "none")]
 pub mod timer;
+#[cfg(target_os = "none")]
+pub mod way_out;

@@ -58,6 +58,25 @@ impl HostFile {
         Self::open_as(path, MODE_WB)
     }
 
+    /// Makes a file for a dump, beside those of earlier ones: `afterimage-00.frames` to `afterimage-99.frames`. `None` when nobody
+    /// takes semihosting calls, or all of them are there.
+    pub fn create_new() -> Option<Self> {
+        if !is_present() {
+            return None;
+        }
+        (0..100_u8).find_map(|number| {
+            let mut name = *b"afterimage-00.frames\0";
+            if let [tens, ones] = &mut name[11..13] {
+                (*tens, *ones) = (b'0' + number / 10, b'0' + number % 10);
+            }
+            let path = CStr::from_bytes_with_nul(&name).ok()?;
+            match Self::open(path) {
+                Some(_is_there) => None,
+                None => Self::create(path),
+            }
+        })
+    }
+
     fn open_as(path: &CStr, mode: u64) -> Option<Self> {
         let block = [path.as_ptr().addr() as u64, mode, path.count_bytes() as u64];
         // SAFETY: SYS_OPEN takes pointer, mode, length without the NUL.

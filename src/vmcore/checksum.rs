@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! CRC-32C, which guards structures left in the crashed kernel's RAM.
 //!
-//! The table has 16 slices: the sizes are small, but the capture kernel sums whole tables with it.
+//! One table of 1 KiB: what is summed is small, and so is the crash region.
 
-use crc::{CRC_32_ISCSI, Crc, Table};
+use crc::{CRC_32_ISCSI, Crc};
 
-static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Returns the CRC-32C (RFC 3720, Castagnoli) of `bytes`.
 #[must_use]

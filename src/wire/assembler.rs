@@ -4,18 +4,25 @@
 //! Bounded in everything that the line can make grow: blocks in the making, blocks known, ranges. A block comes out only
 //! after its length and hash were found right.
 
-use alloc::collections::BTreeMap;
-use alloc::vec;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-use crate::block::{BlockHash, BlockHeader, Piece, TreeHash, block_hash};
-use crate::frame::{Frame, FrameType, short_id};
-use crate::manifest::{Manifest, Part, Range};
+use crate::block::{BlockHash, Piece, TreeHash};
+use crate::frame::{Frame, FrameType, Header, short_id};
+use crate::manifest::{Manifest, Part, Pass, Range};
 use crate::memory_block::{MemoryBlock, PageClass};
+use crate::offer::{Offer, PageHash, Want};
+use crate::parity::{Group, Parity};
 use crate::segment_block::SegmentBlock;
 use crate::summary::{CLASSES, Finished, Summary};
-use crate::{BlockKind, Error, codec};
+use crate::{BaudChange, BlockKind, Error, v1};
+
+mod offered;
+mod pending;
+
+use offered::Offers;
+use pending::Pending;
 
 /// Most blocks of a dump: 2^22 blocks of 15 pages are 240 GiB of data.
 pub const BLOCKS_MAX: u32 = 1 << 22;
@@ -68,6 +75,12 @@ pub enum Outcome {
     Manifest,
     /// A block is whole.
     Block(Block),
+    /// The pages of this block were offered, all of them: [`Assembler::answer`] tells which are wanted.
+    Offer(u32),
+    /// The target asks what is there.
+    Poll,
+    /// A change of speed.
+    Baud(BaudChange),
     /// The summary came.
     Summary(Summary),
     /// The dump is over.
@@ -95,17 +108,6 @@ impl Verdict {
     }
 }
 
-/// A block of which pieces are missing.
-#[derive(Clone, Debug)]
-struct Pending {
-    header: BlockHeader,
-    bytes: Vec<u8>,
-    /// Start and end of the parts that are here, disjoint.
-    parts: BTreeMap<u32, u32>,
-    /// When its last piece came, in frames.
-    touched: u64,
-}
-
 /// Puts one dump together.
 #[derive(Clone, Debug)]
 pub struct Assembler {
@@ -113,7 +115,13 @@ pub struct Assembler {
     manifest: Option<Manifest>,
     parts: BTreeMap<u8, Vec<Range>>,
     ranges: Vec<Range>,
+    pass: Pass,
     pending: BTreeMap<u32, Pending>,
+    offers: Offers,
+    parity: Group,
+    recovered: VecDeque<(Header, Vec<u8>)>,
+    /// A block that came whole and was not believed.
+    rejected: Option<u32>,
     done: BTreeMap<u32, BlockHash>,
     /// One more than the highest block number that any piece named.
     seen: u32,
@@ -132,7 +140,15 @@ impl Assembler {
             manifest: None,
             parts: BTreeMap::new(),
             ranges: Vec::new(),
+            pass: Pass {
+                session: 0,
+                round: 0,
+            },
             pending: BTreeMap::new(),
+            offers: Offers::new(),
+            parity: Group::new(),
+            recovered: VecDeque::new(),
+            rejected: None,
             done: BTreeMap::new(),
             seen: 0,
             pages: [0; CLASSES],
@@ -151,9 +167,56 @@ impl Assembler {
             return Ok(Outcome::OtherDump(frame.header.dump));
         }
         self.frames = self.frames.saturating_add(1);
+        let Header {
+            version,
+            kind,
+            sequence,
+            ..
+        } = frame.header;
+        if version > 1 && frame.kind() != Some(FrameType::Parity) {
+            self.parity.keep(sequence, kind, frame.payload);
+        }
         match frame.kind() {
             Some(FrameType::Manifest) => self.accept_manifest(&Part::decode(frame.payload)?),
-            Some(FrameType::Block) => self.accept_piece(&Piece::decode(frame.payload)?),
+            Some(FrameType::Block) if version == 1 => {
+                let piece = v1::Piece::decode(frame.payload)?;
+                self.accept_piece(
+                    piece.block.number,
+                    Pending::new_v1(piece.block),
+                    |pending| {
+                        pending.add(piece.offset, piece.bytes);
+                    },
+                )
+            }
+            Some(FrameType::Block) => {
+                let piece = Piece::decode(frame.payload)?;
+                self.accept_piece(piece.block, Pending::new(), |pending| {
+                    pending.add(piece.offset, piece.bytes);
+                })
+            }
+            Some(FrameType::Parity) => {
+                let found = self.parity.take(&Parity::decode(frame.payload)?);
+                for one in found {
+                    let header = Header {
+                        kind: one.kind,
+                        sequence: one.sequence,
+                        ..frame.header
+                    };
+                    self.recovered.push_back((header, one.payload));
+                }
+                Ok(Outcome::Nothing)
+            }
+            Some(FrameType::Offer) => {
+                let offer = Offer::decode(frame.payload)?;
+                let is_complete = self.offers.add(&offer);
+                Ok(if is_complete {
+                    Outcome::Offer(offer.block)
+                } else {
+                    Outcome::Nothing
+                })
+            }
+            Some(FrameType::Poll) => Ok(Outcome::Poll),
+            Some(FrameType::Baud) => Ok(Outcome::Baud(BaudChange::decode(frame.payload)?)),
             Some(FrameType::Summary) => {
                 let summary = Summary::decode(frame.payload)?;
                 self.summary = Some(summary);
@@ -164,8 +227,51 @@ impl Assembler {
                 self.finished = Some(finished);
                 Ok(Outcome::Finished(finished))
             }
-            None => Ok(Outcome::Nothing),
+            Some(FrameType::Status | FrameType::Want) | None => Ok(Outcome::Nothing),
         }
+    }
+
+    /// Returns a frame that parity brought back, to be accepted like one that came; call it until there is none.
+    pub fn next_recovered(&mut self) -> Option<(Header, Vec<u8>)> {
+        self.recovered.pop_front()
+    }
+
+    /// Answers an offer: `find` returns the page of a hash, where the host has it. `None` when nothing was offered.
+    pub fn answer(
+        &mut self,
+        block: u32,
+        find: impl FnMut(&PageHash) -> Option<Vec<u8>>,
+    ) -> Option<Want> {
+        self.offers.answer(block, find)
+    }
+
+    /// Returns the block that came whole and was not believed, until a piece of it comes again.
+    #[must_use]
+    pub const fn rejected(&self) -> Option<u32> {
+        self.rejected
+    }
+
+    /// Returns which sending of the dump the latest manifest began.
+    #[must_use]
+    pub const fn pass(&self) -> Pass {
+        self.pass
+    }
+
+    /// Takes over a block that an earlier run of the host stored.
+    ///
+    /// # Errors
+    /// [`Error::BlockNumber`]; what is wrong with its layout.
+    pub fn restore(&mut self, block: &Block, hash: BlockHash) -> Result<(), Error> {
+        check_number(block.number)?;
+        self.count_pages(block)?;
+        self.seen = self.seen.max(block.number.saturating_add(1));
+        self.done.insert(block.number, hash);
+        Ok(())
+    }
+
+    /// Returns the numbers and hashes of the blocks that are whole.
+    pub fn done(&self) -> impl Iterator<Item = (u32, &BlockHash)> {
+        self.done.iter().map(|(&number, hash)| (number, hash))
     }
 
     /// Returns the short id of the dump.
@@ -256,6 +362,7 @@ impl Assembler {
             return Err(disagrees);
         }
         self.manifest = Some(new);
+        self.pass = part.pass;
         if !self.ranges.is_empty() || self.parts.contains_key(&part.part) {
             return Ok(Outcome::Nothing);
         }
@@ -272,49 +379,57 @@ impl Assembler {
         Ok(Outcome::Manifest)
     }
 
-    fn accept_piece(&mut self, piece: &Piece<'_>) -> Result<Outcome, Error> {
-        let header = piece.block;
-        let number = header.number;
-        if number >= BLOCKS_MAX {
-            return Err(Error::BlockNumber {
-                block: number,
-                limit: BLOCKS_MAX,
-            });
-        }
+    /// Adds a piece to a block in the making, `new` if there is none.
+    fn accept_piece(
+        &mut self,
+        number: u32,
+        new: Pending,
+        add: impl FnOnce(&mut Pending),
+    ) -> Result<Outcome, Error> {
+        check_number(number)?;
         self.seen = self.seen.max(number.saturating_add(1));
-        if let Some(hash) = self.done.get(&number) {
-            let is_same = *hash == header.hash;
-            return if is_same {
-                Ok(Outcome::Nothing)
-            } else {
-                Err(Error::BlockConflict { block: number })
-            };
+        if self.done.contains_key(&number) {
+            return Ok(Outcome::Nothing);
+        }
+        if self.rejected == Some(number) {
+            self.rejected = None;
         }
         self.make_room(number);
         let touched = self.frames;
-        let pending = self
-            .pending
-            .entry(number)
-            .or_insert_with(|| Pending::new(header));
-        if pending.header != header {
+        let pending = self.pending.entry(number).or_insert_with(|| new.clone());
+        let is_conflict = !pending.is_same_block(&new);
+        if is_conflict {
             // Which of the two is right only the hash can tell: start over with the newer.
-            *pending = Pending::new(header);
-            pending.add(piece);
-            pending.touched = touched;
+            *pending = new;
+        }
+        add(pending);
+        pending.touched = touched;
+        if is_conflict {
             return Err(Error::BlockConflict { block: number });
         }
-        pending.add(piece);
-        pending.touched = touched;
         if !pending.is_complete() {
             return Ok(Outcome::Nothing);
         }
         let Some(pending) = self.pending.remove(&number) else {
             return Ok(Outcome::Nothing);
         };
-        let block = pending.decode()?;
-        self.count_pages(&block)?;
-        self.done.insert(number, header.hash);
-        Ok(Outcome::Block(block))
+        let unpacked = pending.unpack(number, &self.offers);
+        let checked = unpacked.and_then(|(kind, raw, hash)| {
+            let block = Block { number, kind, raw };
+            self.count_pages(&block)?;
+            Ok((block, hash))
+        });
+        match checked {
+            Ok((block, hash)) => {
+                self.offers.forget(number);
+                self.done.insert(number, hash);
+                Ok(Outcome::Block(block))
+            }
+            Err(error) => {
+                self.rejected = Some(number);
+                Err(error)
+            }
+        }
     }
 
     /// Gives up the block in the making that was quiet longest, when there are too many.
@@ -345,65 +460,14 @@ impl Assembler {
     }
 }
 
-impl Pending {
-    fn new(header: BlockHeader) -> Self {
-        // Bounded: a piece's header announces at most RAW_MAX bytes.
-        let bytes = vec![0; header.encoded_len as usize];
-        Self {
-            header,
-            bytes,
-            parts: BTreeMap::new(),
-            touched: 0,
-        }
+fn check_number(number: u32) -> Result<(), Error> {
+    if number >= BLOCKS_MAX {
+        return Err(Error::BlockNumber {
+            block: number,
+            limit: BLOCKS_MAX,
+        });
     }
-
-    /// Keeps a piece; where pieces overlap, the later one counts.
-    fn add(&mut self, piece: &Piece<'_>) {
-        let start = piece.offset as usize;
-        let end = start.saturating_add(piece.bytes.len());
-        let Some(room) = self.bytes.get_mut(start..end) else {
-            return;
-        };
-        room.copy_from_slice(piece.bytes);
-        let (mut start, mut end) = (piece.offset, u32::try_from(end).unwrap_or(u32::MAX));
-        let touching = self
-            .parts
-            .range(..=end)
-            .rev()
-            .take_while(|(_, until)| **until >= start);
-        let touching: Vec<(u32, u32)> = touching.map(|(&from, &until)| (from, until)).collect();
-        for (from, until) in touching {
-            self.parts.remove(&from);
-            (start, end) = (start.min(from), end.max(until));
-        }
-        self.parts.insert(start, end);
-    }
-
-    fn is_complete(&self) -> bool {
-        self.parts
-            .get(&0)
-            .is_some_and(|&end| end == self.header.encoded_len)
-    }
-
-    fn decode(self) -> Result<Block, Error> {
-        let BlockHeader {
-            number,
-            kind,
-            codec,
-            raw_len,
-            hash,
-            ..
-        } = self.header;
-        let raw =
-            codec::decode(codec, &self.bytes, raw_len as usize).ok_or(Error::BlockLength {
-                block: number,
-                announced: raw_len,
-            })?;
-        if block_hash(&raw) != hash {
-            return Err(Error::BlockHash { block: number });
-        }
-        Ok(Block { number, kind, raw })
-    }
+    Ok(())
 }
 
 // Whole dumps are too slow under Miri; the decoders that this module uses have tests of their own.

@@ -1,23 +1,35 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Blocks: packed, hashed, cut into pieces that fit a frame.
+//! Blocks: a descriptor and the packed bytes behind it, cut into pieces that fit a frame.
+//!
+//! A piece says which block it is of and where in it it lies, and nothing else: that is 8 bytes. What there is to say of
+//! the block stands once, in the descriptor, which is the start of the block and is repeated like any other part of it.
 
 use sha2::{Digest, Sha256};
 
-use crate::Error;
-use crate::codec::{Codec, Encoder};
+use crate::codec::Codec;
 use crate::cursor::{Reader, Writer};
-use crate::frame::{FrameType, PAYLOAD_MAX, Sender};
+use crate::frame::PAYLOAD_MAX;
+use crate::memory_block::TABLE_MAX;
+use crate::{Error, PAGE_SIZE};
 
+/// Most pages of data in a block: 2 MiB.
+pub const PAGES_MAX: usize = 512;
 /// Longest block before packing, in bytes.
-pub const RAW_MAX: usize = 256 * 1024;
-/// Bytes that blocks have now, before packing; the buffers of a capture kernel.
-pub const RAW_LEN: usize = 64 * 1024;
+pub const RAW_MAX: usize = raw_len(PAGES_MAX);
+/// Bytes of a descriptor.
+pub const DESCRIPTOR_LEN: usize = 32;
+/// Longest block on the line: descriptor and packed bytes.
+pub const BLOCK_MAX: usize = DESCRIPTOR_LEN + RAW_MAX;
 /// Bytes of a piece's header.
-pub const PIECE_HEADER_LEN: usize = 36;
+pub const PIECE_HEADER_LEN: usize = 8;
 /// Most bytes of a block that fit a frame.
 pub const PIECE_MAX: usize = PAYLOAD_MAX - PIECE_HEADER_LEN;
-/// Bytes of a block in a frame now: a lost frame costs little, and its overhead is 3 %.
-pub const PIECE_LEN: usize = 2048;
+
+/// Returns the bytes of a buffer that a memory block of `pages` pages of data is made in.
+#[must_use]
+pub const fn raw_len(pages: usize) -> usize {
+    TABLE_MAX + pages * PAGE_SIZE
+}
 
 /// What a block's raw bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,8 +77,19 @@ pub type BlockHash = [u8; 16];
 /// Returns the hash of a block's raw bytes.
 #[must_use]
 pub fn block_hash(raw: &[u8]) -> BlockHash {
+    block_hash_polled(raw, || {})
+}
+
+/// Returns the hash of a block's raw bytes and calls `poll` after each page of them.
+#[must_use]
+pub fn block_hash_polled(raw: &[u8], mut poll: impl FnMut()) -> BlockHash {
+    let mut digest = Sha256::new();
+    for part in raw.chunks(PAGE_SIZE) {
+        digest.update(part);
+        poll();
+    }
     let mut hash = [0; 16];
-    for (to, from) in hash.iter_mut().zip(Sha256::digest(raw)) {
+    for (to, from) in hash.iter_mut().zip(digest.finalize()) {
         *to = from;
     }
     hash
@@ -95,32 +118,115 @@ impl TreeHash {
     }
 }
 
-/// What every piece of a block says of its block.
+/// What a block begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockHeader {
+pub struct Descriptor {
     /// The block's number, from 0.
     pub number: u32,
     /// What its raw bytes are.
     pub kind: BlockKind,
     /// How they are packed.
     pub codec: Codec,
-    /// Raw bytes; at most [`RAW_MAX`].
+    /// Whether pages that the host has were taken out before packing ([`crate::memory_block::leave_out_known`]).
+    pub is_partial: bool,
+    /// Bytes that unpacking gives; at most [`RAW_MAX`].
     pub raw_len: u32,
-    /// Packed bytes; never more than raw ones.
-    pub encoded_len: u32,
-    /// Hash of the raw bytes.
+    /// Bytes behind the descriptor; never more than `raw_len`.
+    pub packed_len: u32,
+    /// Hash of the raw bytes, those of pages that were taken out included.
     pub hash: BlockHash,
+}
+
+impl Descriptor {
+    /// Writes the descriptor.
+    ///
+    /// Layout: number u32, kind u8, codec u8, flags u8 (bit 0: partial), reserved u8, raw length u32, packed length u32,
+    /// hash 16 bytes.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`].
+    pub fn encode(&self) -> Result<[u8; DESCRIPTOR_LEN], Error> {
+        let mut out = [0; DESCRIPTOR_LEN];
+        let mut writer = Writer::new(&mut out);
+        writer.u32(self.number)?;
+        writer.put(&[
+            self.kind.code(),
+            self.codec.code(),
+            u8::from(self.is_partial),
+            0,
+        ])?;
+        writer.u32(self.raw_len)?;
+        writer.u32(self.packed_len)?;
+        writer.put(&self.hash)?;
+        Ok(out)
+    }
+
+    /// Reads the start of a block.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`], [`Error::UnknownBlockKind`], [`Error::UnknownCodec`]; [`Error::TooLong`];
+    /// [`Error::BadValue`] for an empty block or flags that this version does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let number = reader.u32()?;
+        let [kind, codec, flags, _] = reader.array()?;
+        let descriptor = Self {
+            number,
+            kind: BlockKind::from_code(kind)?,
+            codec: Codec::from_code(codec)?,
+            is_partial: flags & 1 != 0,
+            raw_len: reader.u32()?,
+            packed_len: reader.u32()?,
+            hash: reader.array()?,
+        };
+        if flags > 1 {
+            return Err(Error::BadValue {
+                offset: 6,
+                value: u64::from(flags),
+            });
+        }
+        descriptor.check()?;
+        Ok(descriptor)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let (raw_len, packed_len) = (u64::from(self.raw_len), u64::from(self.packed_len));
+        if raw_len > RAW_MAX as u64 {
+            return Err(Error::TooLong {
+                len: raw_len,
+                limit: RAW_MAX as u64,
+            });
+        }
+        if packed_len > raw_len {
+            return Err(Error::TooLong {
+                len: packed_len,
+                limit: raw_len,
+            });
+        }
+        if packed_len == 0 {
+            return Err(Error::BadValue {
+                offset: 12,
+                value: 0,
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of the whole block, this descriptor included.
+    #[must_use]
+    pub const fn block_len(&self) -> usize {
+        DESCRIPTOR_LEN.saturating_add(self.packed_len as usize)
+    }
 }
 
 /// A piece of a block: the payload of a frame.
 ///
-/// Layout: block number u32, kind u8, codec u8, reserved u16, raw length u32, encoded length u32, offset u32, hash 16
-/// bytes, bytes.
+/// Layout: block number u32, offset u32, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// Which block it is of.
-    pub block: BlockHeader,
-    /// Where in the packed block it lies.
+    /// Number of the block.
+    pub block: u32,
+    /// Where in the block, descriptor included, it lies.
     pub offset: u32,
     /// Its bytes.
     pub bytes: &'a [u8],
@@ -130,273 +236,112 @@ impl<'a> Piece<'a> {
     /// Reads a frame's payload.
     ///
     /// # Errors
-    /// [`Error::Truncated`], [`Error::UnknownBlockKind`], [`Error::UnknownCodec`]; [`Error::TooLong`] for the block;
-    /// [`Error::BadValue`] for an empty block; [`Error::PieceOutside`].
+    /// [`Error::Truncated`]; [`Error::PieceOutside`] when it is empty or lies past the end of the longest block.
     pub fn decode(payload: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(payload);
-        let number = reader.u32()?;
-        let kind = reader.u8()?;
-        let codec = reader.u8()?;
-        reader.u16()?;
-        let raw_len = reader.u32()?;
-        let encoded_len = reader.u32()?;
-        let offset = reader.u32()?;
-        let hash = reader.array()?;
+        let (block, offset) = (reader.u32()?, reader.u32()?);
         let bytes = reader.rest();
-        let kind = BlockKind::from_code(kind)?;
-        let codec = Codec::from_code(codec)?;
-        let limit = RAW_MAX as u64;
-        if u64::from(raw_len) > limit {
-            return Err(Error::TooLong {
-                len: u64::from(raw_len),
-                limit,
-            });
-        }
-        if encoded_len > raw_len {
-            return Err(Error::TooLong {
-                len: u64::from(encoded_len),
-                limit: u64::from(raw_len),
-            });
-        }
         let end = u64::from(offset).saturating_add(bytes.len() as u64);
-        if bytes.is_empty() || end > u64::from(encoded_len) {
-            let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if bytes.is_empty() || end > BLOCK_MAX as u64 {
             return Err(Error::PieceOutside {
-                block: number,
+                block,
                 offset,
-                len,
-                encoded_len,
+                len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                encoded_len: BLOCK_MAX as u32,
             });
         }
-        let block = BlockHeader {
-            number,
-            kind,
-            codec,
-            raw_len,
-            encoded_len,
-            hash,
-        };
         Ok(Self {
             block,
             offset,
             bytes,
         })
     }
-}
 
-/// A block that is packed and on its way.
-#[derive(Clone, Debug)]
-pub struct PackedBlock<'a> {
-    header: BlockHeader,
-    bytes: &'a [u8],
-    offset: usize,
-}
-
-impl<'a> PackedBlock<'a> {
-    /// Hashes and packs `raw` into `room`; where that does not shrink it, `raw` itself is sent.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`] past [`RAW_MAX`]; [`Error::BadValue`] when `raw` is empty.
-    pub fn pack<E: Encoder + ?Sized>(
-        number: u32,
-        kind: BlockKind,
-        raw: &'a [u8],
-        encoder: &mut E,
-        room: &'a mut [u8],
-    ) -> Result<Self, Error> {
-        let too_long = Error::TooLong {
-            len: raw.len() as u64,
-            limit: RAW_MAX as u64,
-        };
-        let raw_len = u32::try_from(raw.len()).map_err(|_| too_long)?;
-        if raw.len() > RAW_MAX {
-            return Err(too_long);
-        }
-        if raw.is_empty() {
-            return Err(Error::BadValue {
-                offset: 8,
-                value: 0,
-            });
-        }
-        // Room for less than the raw bytes: what does not shrink does not fit.
-        let most = room.len().min(raw.len().saturating_sub(1));
-        let room = room.get_mut(..most).unwrap_or_default();
-        let packed = encoder.encode(raw, room);
-        let room: &'a [u8] = room;
-        let (codec, bytes) = match packed.and_then(|len| room.get(..len)) {
-            Some(bytes) if !bytes.is_empty() => (encoder.codec(), bytes),
-            _ => (Codec::Stored, raw),
-        };
-        let encoded_len = u32::try_from(bytes.len()).map_err(|_| too_long)?;
-        let hash = block_hash(raw);
-        let header = BlockHeader {
-            number,
-            kind,
-            codec,
-            raw_len,
-            encoded_len,
-            hash,
-        };
-        Ok(Self {
-            header,
-            bytes,
-            offset: 0,
-        })
-    }
-
-    /// Returns what each piece will say.
+    /// Returns the header of the piece of block `block` at `offset`.
     #[must_use]
-    pub const fn header(&self) -> &BlockHeader {
-        &self.header
-    }
-
-    /// Writes the next piece, of at most `piece_len` bytes, as a frame; `None` when all were sent.
-    ///
-    /// # Errors
-    /// [`Error::BufferTooSmall`], never with [`crate::frame::LINE_MAX`] bytes.
-    pub fn next_frame(
-        &mut self,
-        sender: &mut Sender,
-        piece_len: usize,
-        out: &mut [u8],
-    ) -> Result<Option<usize>, Error> {
-        let rest = self.bytes.get(self.offset..).unwrap_or_default();
-        let len = rest.len().min(piece_len.clamp(1, PIECE_MAX));
-        let Some((bytes, _)) = rest
-            .split_at_checked(len)
-            .filter(|(bytes, _)| !bytes.is_empty())
-        else {
-            return Ok(None);
-        };
-        let mut header = [0; PIECE_HEADER_LEN];
-        let mut writer = Writer::new(&mut header);
-        writer.u32(self.header.number)?;
-        writer.u8(self.header.kind.code())?;
-        writer.u8(self.header.codec.code())?;
-        writer.u16(0)?;
-        writer.u32(self.header.raw_len)?;
-        writer.u32(self.header.encoded_len)?;
-        writer.u32(u32::try_from(self.offset).unwrap_or(u32::MAX))?;
-        writer.put(&self.header.hash)?;
-        let line = sender.frame(FrameType::Block, [&header, bytes], out)?;
-        self.offset = self.offset.saturating_add(len);
-        Ok(Some(line))
+    pub const fn header(block: u32, offset: u32) -> [u8; PIECE_HEADER_LEN] {
+        let [a, b, c, d] = block.to_le_bytes();
+        let [e, f, g, h] = offset.to_le_bytes();
+        [a, b, c, d, e, f, g, h]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::StoredEncoder;
-    use crate::frame::LINE_MAX;
-    use crate::receiver::{Event, Receiver};
-    use std::vec::Vec;
 
-    /// Returns the payloads of the frames that a stored block makes.
-    fn payloads(raw: &[u8], piece_len: usize) -> Vec<Vec<u8>> {
-        let mut room = [0; 64];
-        let mut block =
-            PackedBlock::pack(7, BlockKind::Text, raw, &mut StoredEncoder, &mut room).unwrap();
-        let (mut sender, mut line) = (Sender::new([1; 16]), [0; LINE_MAX]);
-        let (mut receiver, mut found) = (Receiver::new(), Vec::new());
-        while let Some(len) = block.next_frame(&mut sender, piece_len, &mut line).unwrap() {
-            receiver.push(&line[..len], |event| match event {
-                Event::Frame(frame) => found.push(frame.payload.to_vec()),
-                other => panic!("{other:?}"),
-            });
-        }
-        found
-    }
+    const SAMPLE: Descriptor = Descriptor {
+        number: 7,
+        kind: BlockKind::Text,
+        codec: Codec::Stored,
+        is_partial: true,
+        raw_len: 0x0102,
+        packed_len: 3,
+        hash: [0xab; 16],
+    };
 
     #[test]
-    fn piece_of_version_1_has_its_golden_bytes() {
+    fn descriptor_of_version_2_has_its_golden_bytes() {
+        let bytes = SAMPLE.encode().unwrap();
         #[rustfmt::skip]
-        assert_eq!(payloads(b"abc", 100), [[
-            7, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0,
-            0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae, 0x22, 0x23,
-            b'a', b'b', b'c',
-        ]]);
+        assert_eq!(bytes[..16], [7, 0, 0, 0, 4, 0, 1, 0, 2, 1, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(bytes[16..], [0xab; 16]);
+        assert_eq!(Descriptor::decode(&bytes), Ok(SAMPLE));
+    }
+
+    /// Decodes the golden descriptor with one byte replaced.
+    fn decode_with(offset: usize, value: u8) -> Result<Descriptor, Error> {
+        let mut bytes = SAMPLE.encode().unwrap();
+        bytes[offset] = value;
+        Descriptor::decode(&bytes)
     }
 
     #[test]
-    fn block_longer_than_a_piece_is_cut_at_offsets() {
-        let found = payloads(&[9; 10], 4);
-        let pieces: Vec<_> = found
-            .iter()
-            .map(|payload| Piece::decode(payload).unwrap())
-            .collect();
-        assert_eq!(
-            pieces.iter().map(|piece| piece.offset).collect::<Vec<_>>(),
-            [0, 4, 8]
-        );
-        assert_eq!(pieces[2].bytes, [9, 9]);
-    }
-
-    #[test]
-    fn empty_block_is_refused() {
-        let error = PackedBlock::pack(0, BlockKind::Text, &[], &mut StoredEncoder, &mut []);
-        assert_eq!(
-            error.unwrap_err(),
-            Error::BadValue {
-                offset: 8,
-                value: 0
-            }
-        );
-    }
-
-    #[test]
-    fn block_past_the_limit_is_refused() {
-        let raw = std::vec![0; RAW_MAX + 1];
-        let error = PackedBlock::pack(0, BlockKind::Memory, &raw, &mut StoredEncoder, &mut []);
-        assert_eq!(
-            error.unwrap_err(),
-            Error::TooLong {
-                len: 262_145,
-                limit: 262_144
-            }
-        );
-    }
-
-    /// Decodes the golden piece with one byte replaced.
-    fn decode_with(offset: usize, value: u8) -> Result<(), Error> {
-        let mut payload = payloads(b"abc", 100).remove(0);
-        payload[offset] = value;
-        Piece::decode(&payload).map(|_| ())
-    }
-
-    #[test]
-    fn piece_with_wrong_fields_is_refused_by_name() {
+    fn descriptor_with_wrong_fields_is_refused_by_name() {
         assert_eq!(decode_with(4, 9), Err(Error::UnknownBlockKind(9)));
-        assert_eq!(decode_with(5, 2), Err(Error::UnknownCodec(2)));
+        assert_eq!(decode_with(5, 77), Err(Error::UnknownCodec(77)));
         assert_eq!(
-            decode_with(11, 1),
-            Err(Error::TooLong {
-                len: 0x0100_0003,
-                limit: 262_144
+            decode_with(6, 2),
+            Err(Error::BadValue {
+                offset: 6,
+                value: 2
             })
         );
-        assert_eq!(decode_with(12, 4), Err(Error::TooLong { len: 4, limit: 3 }));
+        assert!(matches!(decode_with(11, 1), Err(Error::TooLong { .. })));
+        assert!(matches!(decode_with(13, 2), Err(Error::TooLong { .. })));
         assert_eq!(
-            decode_with(16, 1),
-            Err(Error::PieceOutside {
-                block: 7,
-                offset: 1,
-                len: 3,
-                encoded_len: 3
+            decode_with(12, 0),
+            Err(Error::BadValue {
+                offset: 12,
+                value: 0
             })
+        );
+        assert!(Descriptor::decode(&[0; 31]).is_err());
+    }
+
+    #[test]
+    fn piece_of_version_2_has_its_golden_bytes() {
+        let header = Piece::header(0x0403_0201, 8);
+        assert_eq!(header, [1, 2, 3, 4, 8, 0, 0, 0]);
+        let payload = [&header[..], b"abc"].concat();
+        let piece = Piece::decode(&payload).unwrap();
+        assert_eq!(
+            (piece.block, piece.offset, piece.bytes),
+            (0x0403_0201, 8, &b"abc"[..])
         );
     }
 
     #[test]
-    fn piece_without_bytes_is_refused() {
-        let payload = &payloads(b"abc", 100)[0][..PIECE_HEADER_LEN];
+    fn piece_empty_or_outside_any_block_is_refused() {
+        assert!(Piece::decode(&[0; 7]).is_err());
         assert!(matches!(
-            Piece::decode(payload),
-            Err(Error::PieceOutside { len: 0, .. })
+            Piece::decode(&[0; 8]),
+            Err(Error::PieceOutside { .. })
         ));
+        let far = [&Piece::header(0, BLOCK_MAX as u32)[..], b"x"].concat();
         assert!(matches!(
-            Piece::decode(&payload[..35]),
-            Err(Error::Truncated { .. })
+            Piece::decode(&far),
+            Err(Error::PieceOutside { .. })
         ));
     }
 

@@ -6,6 +6,9 @@
 
 use crate::Error;
 
+/// Longest variable-length number, in bytes.
+pub(crate) const VARINT_MAX: usize = 10;
+
 /// Reads fields one after the other from a slice.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
@@ -60,6 +63,32 @@ impl<'a> Reader<'a> {
     /// Returns the next little-endian u64.
     pub(crate) fn u64(&mut self) -> Result<u64, Error> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// Returns the next variable-length number: seven bits a byte, the lowest first, the top bit of all but the last set.
+    pub(crate) fn varint(&mut self) -> Result<u64, Error> {
+        let offset = self.offset as u64;
+        let mut value = 0_u64;
+        for index in 0..VARINT_MAX {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for one bit.
+            if index == VARINT_MAX - 1 && bits > 1 {
+                break;
+            }
+            value |= bits << (7 * index);
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Error::BadValue { offset, value })
+    }
+
+    /// Returns the next signed variable-length number: the sign is the lowest bit.
+    pub(crate) fn signed_varint(&mut self) -> Result<i64, Error> {
+        let value = self.varint()?;
+        let half = (value >> 1) as i64;
+        Ok(if value & 1 == 0 { half } else { !half })
     }
 }
 
@@ -130,6 +159,21 @@ impl<'a> Writer<'a> {
     pub(crate) fn u64(&mut self, value: u64) -> Result<(), Error> {
         self.put(&value.to_le_bytes())
     }
+
+    /// Writes a variable-length number.
+    pub(crate) fn varint(&mut self, value: u64) -> Result<(), Error> {
+        let mut rest = value;
+        while rest >= 0x80 {
+            self.u8((rest & 0x7f) as u8 | 0x80)?;
+            rest >>= 7;
+        }
+        self.u8(rest as u8)
+    }
+
+    /// Writes a signed variable-length number.
+    pub(crate) fn signed_varint(&mut self, value: i64) -> Result<(), Error> {
+        self.varint(((value << 1) ^ (value >> 63)) as u64)
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +193,34 @@ mod tests {
             })
         );
         assert_eq!(reader.rest(), &[2]);
+    }
+
+    #[test]
+    fn varints_of_any_size_come_back() {
+        let mut out = [0; 64];
+        let mut writer = Writer::new(&mut out);
+        writer.varint(0x7f).unwrap();
+        writer.varint(0x80).unwrap();
+        writer.varint(u64::MAX).unwrap();
+        writer.signed_varint(i64::MIN).unwrap();
+        writer.signed_varint(-1).unwrap();
+        assert_eq!(writer.offset(), 1 + 2 + 10 + 10 + 1);
+        let mut reader = Reader::new(&out);
+        assert_eq!(reader.varint(), Ok(0x7f));
+        assert_eq!(reader.varint(), Ok(0x80));
+        assert_eq!(reader.varint(), Ok(u64::MAX));
+        assert_eq!(reader.signed_varint(), Ok(i64::MIN));
+        assert_eq!(reader.signed_varint(), Ok(-1));
+    }
+
+    #[test]
+    fn varint_past_64_bits_is_refused() {
+        let mut reader = Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]);
+        assert!(matches!(
+            reader.varint(),
+            Err(Error::BadValue { offset: 0, .. })
+        ));
+        assert!(Reader::new(&[0x80]).varint().is_err());
     }
 
     #[test]

@@ -7,38 +7,54 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(any(feature = "alloc", feature = "deflate"))]
+#[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 #[cfg(feature = "alloc")]
+pub mod answer;
+#[cfg(feature = "alloc")]
 pub mod assembler;
+pub mod baud_change;
 pub mod block;
 pub mod codec;
 mod cursor;
 mod error;
 pub mod frame;
+pub mod lzma;
 pub mod manifest;
 pub mod memory_block;
+pub mod offer;
+pub mod parity;
 pub mod receiver;
 pub mod segment_block;
+pub mod status;
 pub mod summary;
+pub mod target;
+#[cfg(feature = "alloc")]
+mod v1;
 
 #[cfg(feature = "alloc")]
+pub use answer::Answers;
+#[cfg(feature = "alloc")]
 pub use assembler::Assembler;
-pub use block::{BlockHash, BlockKind};
-pub use codec::{Codec, Encoder};
+pub use baud_change::BaudChange;
+pub use block::{BlockHash, BlockKind, Descriptor};
+pub use codec::Codec;
 pub use error::Error;
 pub use frame::{Frame, FrameType, Sender};
 pub use manifest::Manifest;
 pub use memory_block::{BlockWriter, MemoryBlock, PageClass};
+pub use offer::{Offer, Want};
 pub use receiver::{Event, Receiver};
 pub use segment_block::SegmentBlock;
+pub use status::Status;
 pub use summary::{Finished, Next, Summary};
+pub use target::Target;
 
 /// The protocol version that this code sends.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The oldest protocol version that this code reads.
 pub const VERSION_MIN: u8 = 1;
 /// Bytes of the page that blocks are made of.

@@ -147,12 +147,18 @@ impl Manifest {
     ///
     /// Layout: part u8, parts u8, version min u8, version max u8, source u8, build ID length u8, ranges in this part u16,
     /// dump id 16 bytes, build ID 32 bytes, page size u32, CPUs u32, dump level u32, elfcorehdr length u32, PT_NOTEs u32,
-    /// ranges in all u32, counter Hz u32, reserved 12 bytes; per range vaddr u64, paddr u64, length u64, flags u32,
+    /// ranges in all u32, counter Hz u32, session u32, round u8, reserved 7 bytes; per range vaddr u64, paddr u64, length u64, flags u32,
     /// reserved u32.
     ///
     /// # Errors
     /// [`Error::TooLong`]; [`Error::BadValue`] when there is no such part; [`Error::BufferTooSmall`].
-    pub fn encode_part(&self, ranges: &[Range], part: u8, out: &mut [u8]) -> Result<usize, Error> {
+    pub fn encode_part(
+        &self,
+        ranges: &[Range],
+        part: u8,
+        pass: Pass,
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
         let parts = Self::parts(ranges.len())?;
         if part >= parts {
             return Err(Error::BadValue {
@@ -175,7 +181,9 @@ impl Manifest {
         writer.u32(self.note_segments)?;
         writer.u32(ranges.len() as u32)?;
         writer.u32(self.counter_hz)?;
-        writer.zeros(12)?;
+        writer.u32(pass.session)?;
+        writer.u8(pass.round)?;
+        writer.zeros(7)?;
         for range in here {
             writer.u64(range.vaddr)?;
             writer.u64(range.paddr)?;
@@ -187,6 +195,15 @@ impl Manifest {
     }
 }
 
+/// What changes from one sending of the dump to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// The session of the host that it is for; 0 while nobody answers.
+    pub session: u32,
+    /// How often the whole was sent before.
+    pub round: u8,
+}
+
 /// A part of a manifest that was found right.
 #[derive(Clone, Debug)]
 pub struct Part<'a> {
@@ -196,6 +213,8 @@ pub struct Part<'a> {
     pub parts: u8,
     /// The fixed fields.
     pub manifest: Manifest,
+    /// Which sending of the dump it begins, or repeats.
+    pub pass: Pass,
     ranges: Reader<'a>,
 }
 
@@ -241,7 +260,11 @@ impl<'a> Part<'a> {
             range_count: reader.u32()?,
             counter_hz: reader.u32()?,
         };
-        reader.take(12)?;
+        let pass = Pass {
+            session: reader.u32()?,
+            round: reader.u8()?,
+        };
+        reader.take(7)?;
         if manifest.page_size as usize != crate::PAGE_SIZE {
             return Err(Error::BadValue {
                 offset: 56,
@@ -257,6 +280,7 @@ impl<'a> Part<'a> {
             part,
             parts,
             manifest,
+            pass,
             ranges,
         })
     }
@@ -298,6 +322,11 @@ mod tests {
         }
     }
 
+    const PASS: Pass = Pass {
+        session: 0x0102_0304,
+        round: 5,
+    };
+
     const RAM: Range = Range {
         vaddr: 0xffff_0000_4000_0000,
         paddr: 0x4000_0000,
@@ -306,17 +335,17 @@ mod tests {
     };
 
     #[test]
-    fn manifest_of_version_1_has_its_golden_bytes() {
+    fn manifest_has_its_golden_bytes() {
         let mut out = [0xff; PART_MAX];
-        let len = sample().encode_part(&[RAM], 0, &mut out).unwrap();
-        let mut expected = Vec::from([0, 1, 1, 1, 1, 2, 1, 0]);
+        let len = sample().encode_part(&[RAM], 0, PASS, &mut out).unwrap();
+        let mut expected = Vec::from([0, 1, 1, 2, 1, 2, 1, 0]);
         expected.extend([0xd0; 16]);
         expected.extend([0xb1, 0xb2]);
         expected.extend([0; 30]);
         #[rustfmt::skip]
         expected.extend([
             0, 16, 0, 0, 4, 0, 0, 0, 17, 0, 0, 0, 0x58, 1, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0,
-            0xa0, 0xac, 0xb9, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            0xa0, 0xac, 0xb9, 3, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0,
             0, 0, 0, 0x40, 0, 0, 0xff, 0xff, 0, 0, 0, 0x40, 0, 0, 0, 0,
             0, 0, 0, 8, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0,
         ]);
@@ -324,6 +353,7 @@ mod tests {
         let part = Part::decode(&out[..len]).unwrap();
         assert_eq!(part.manifest, sample());
         assert_eq!(part.manifest.build_id(), [0xb1, 0xb2]);
+        assert_eq!(part.pass, PASS);
         assert_eq!(part.ranges().collect::<Vec<_>>(), [RAM]);
     }
 
@@ -336,10 +366,10 @@ mod tests {
             })
             .collect();
         let mut out = [0; PART_MAX];
-        let len = sample().encode_part(&ranges, 0, &mut out).unwrap();
+        let len = sample().encode_part(&ranges, 0, PASS, &mut out).unwrap();
         assert_eq!(len, PART_MAX);
         assert_eq!(Part::decode(&out).unwrap().ranges().count(), 13);
-        let len = sample().encode_part(&ranges, 1, &mut out).unwrap();
+        let len = sample().encode_part(&ranges, 1, PASS, &mut out).unwrap();
         let part = Part::decode(&out[..len]).unwrap();
         assert_eq!(
             (part.part, part.parts, part.manifest.range_count),
@@ -351,7 +381,7 @@ mod tests {
     #[test]
     fn part_that_there_is_not_is_refused() {
         let error = sample()
-            .encode_part(&[RAM], 1, &mut [0; PART_MAX])
+            .encode_part(&[RAM], 1, PASS, &mut [0; PART_MAX])
             .unwrap_err();
         assert_eq!(
             error,
@@ -377,7 +407,7 @@ mod tests {
     /// Decodes the golden manifest with one byte replaced.
     fn decode_with(offset: usize, value: u8) -> Result<(), Error> {
         let mut out = [0; PART_MAX];
-        let len = sample().encode_part(&[RAM], 0, &mut out).unwrap();
+        let len = sample().encode_part(&[RAM], 0, PASS, &mut out).unwrap();
         out[offset] = value;
         Part::decode(&out[..len]).map(|_| ())
     }
@@ -393,10 +423,10 @@ mod tests {
             Err(Error::ManifestPart { part: 0, parts: 2 })
         );
         assert_eq!(
-            decode_with(2, 2),
+            decode_with(2, 3),
             Err(Error::BadValue {
                 offset: 2,
-                value: 2
+                value: 3
             })
         );
         assert_eq!(

@@ -295,7 +295,9 @@ fn peek_header(encoded: &[u8]) -> Option<Header> {
         }
     }
     let header = Header::take(&mut Reader::new(&raw)).ok()?;
-    (header.version == VERSION).then_some(header)
+    (VERSION_MIN..=VERSION)
+        .contains(&header.version)
+        .then_some(header)
 }
 
 #[cfg(test)]

@@ -23,20 +23,6 @@ takes; the columns \"at 115200\" are computed from the bytes (ten bits each). Ca
 on hardware.
 ";
 
-/// What this program cannot measure by itself.
-const ONCE: &str = "
-Measured once with a patched capture kernel (commit 982b814a8bb0, not part of this run), CPU time from the crash to the end, line to nowhere:
-
-| capture kernel | CPU |
-|---|---|
-| as it is | 20.4 s |
-| frames made but not written to the UART | 11.6 s |
-| the same, built with `opt-level = 3` in place of `\"s\"` | 7.5 s |
-
-So of a dump to a unix socket less than a quarter is walk and encoder, a fifth is the UART's registers, and more than half is QEMU's
-socket. The bytes themselves, and what a real board needs for them, do not change with any of this.
-";
-
 /// Returns the whole page.
 pub(crate) fn text(
     surroundings: &Surroundings,
@@ -257,13 +243,12 @@ for Linux means all pages that are not zero: which ones are free only Linux's ow
         out,
         format_args!(
             "\n`afterimage receive` takes {host:.1} s for the whole recording, so the host is not what is waited for. The last row is the guest
-alone: walk over memory, hashing, deflate, and two accesses to UART registers for each byte, each of which leaves the translated code. What the
+alone: walk over memory, hashing, packing, parity, and two accesses to UART registers for each byte, each of which leaves the translated code. What the
 rows above it add is QEMU's character device and, on a machine of few cores, the reader that each byte wakes. On a real board the line is the
 limit: {} at 115200 baud.",
             at_115200(*wire)
         ),
     );
-    out.push_str(ONCE);
 }
 
 fn levels(row: &Row) -> [(u32, &Measured); 2] {

@@ -99,7 +99,8 @@ fn more_than_65534_gaps_need_pn_xnum() {
                         end: start + PAGE,
                     },
                     PageClass::Zero,
-                );
+                )
+                .expect("mark");
             }
         },
         &[linear(pages)],
@@ -164,4 +165,28 @@ fn unwritable_directory_is_a_clear_error() {
             .starts_with("cannot create /nonexistent/dir/vmcore.part"),
         "{error}"
     );
+}
+
+#[test]
+fn reopened_file_shows_nothing_that_was_not_stored_again() {
+    let dir = tempfile::tempdir().expect("directory");
+    let part = dir.path().join("x");
+    let mut old = DumpFile::create(&part, &[ram(3)]).expect("create");
+    old.store(BASE, &[7; 3 * 4096]).expect("store");
+    drop(old);
+    let mut again = DumpFile::reopen(&part, &[ram(3)]).expect("reopen");
+    let mut page = [0; 4096];
+    assert!(!again.read(BASE, &mut page).expect("read"));
+    assert!(again.read_old(ram(1), &mut page).expect("read") && page[0] == 7);
+    let second = PhysRange {
+        start: BASE + PAGE,
+        end: BASE + 2 * PAGE,
+    };
+    again.mark(second, PageClass::Zero).expect("mark");
+    again.store(BASE + 2 * PAGE, &[0; 4096]).expect("store");
+    for start in [BASE + PAGE, BASE + 2 * PAGE] {
+        page[0] = 1;
+        assert!(again.read(start, &mut page).expect("read"));
+        assert_eq!(page, [0; 4096]);
+    }
 }

@@ -37,7 +37,7 @@ fn receive(line: &[u8]) -> Vec<Seen> {
 }
 
 fn frames(payloads: &[&[u8]]) -> Vec<Vec<u8>> {
-    let mut sender = Sender::new([0xa5; 16]);
+    let mut sender = Sender::new(0xa5a5_a5a5);
     let mut out = [0; LINE_MAX];
     let mut make = |payload: &&[u8]| {
         let len = sender
@@ -95,7 +95,7 @@ fn line_that_ends_within_a_frame_is_a_cut_frame() {
 
 #[test]
 fn frame_of_a_later_version_is_named() {
-    let mut raw = std::vec![2_u8, 2, 0xa5, 0xa5, 0xa5, 0xa5, 9, 9, 9, 9, 1];
+    let mut raw = std::vec![3_u8, 2, 0xa5, 0xa5, 0xa5, 0xa5, 9, 9, 9, 9, 1];
     let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&raw);
     raw.extend_from_slice(&crc.to_le_bytes());
     let mut line = std::vec![0; 64];

@@ -1,31 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command as a user runs it, on recorded lines made here: files, messages and exit statuses.
 
-use std::path::Path;
 use std::process::Command;
 
-use crate::place::{Place, assert_exit, err, out, run, text};
-use crate::stream::{FIRST_MEMORY_FRAME, LINEAR, LINK, Machine, PAGE, RAM, framed};
-
-/// Reads memory out of a core with a reader that is not ours.
-fn physical(path: &Path, address: u64, len: usize) -> Option<Vec<u8>> {
-    use object::read::elf::{FileHeader as _, ProgramHeader as _};
-    let data = std::fs::read(path).expect("read");
-    let header = object::elf::FileHeader64::<object::LittleEndian>::parse(&*data).expect("elf");
-    let endian = object::LittleEndian;
-    let segments = header.program_headers(endian, &*data).expect("segments");
-    let loads = segments
-        .iter()
-        .filter(|s| s.p_type(endian) == object::elf::PT_LOAD);
-    for load in loads {
-        let start = load.p_paddr(endian);
-        if address >= start && address + len as u64 <= start + load.p_memsz(endian) {
-            let at = (load.p_offset(endian) + address - start) as usize;
-            return Some(data[at..at + len].to_vec());
-        }
-    }
-    None
-}
+use crate::place::{Place, assert_exit, err, out, physical, run, text};
+use crate::stream::{LINEAR, LINK, Machine, PAGE, RAM, first_memory_frame, framed};
 
 #[test]
 fn receive_whole_dump_writes_every_byte_and_passes_the_console() {
@@ -33,7 +12,7 @@ fn receive_whole_dump_writes_every_byte_and_passes_the_console() {
     let machine = Machine::new();
     let output = place.receive(&machine.line());
     assert_exit(&output, 0);
-    assert_eq!(out(&output), "Hello from the kernel\r\n");
+    assert_eq!(out(&output), "Hello from the kernel\r\nbye\r\n");
     assert!(!place.path("vmcore.part").exists());
     for (n, (class, bytes)) in (0_u64..).zip(&machine.pages) {
         let found = physical(&place.vmcore(), RAM + n * PAGE, PAGE as usize);
@@ -99,7 +78,7 @@ fn bt_without_elf_prints_addresses_crashing_cpu_first() {
 fn missing_frame_is_a_gap_named_with_its_block_and_exit_3() {
     let place = Place::new();
     let mut frames = Machine::new().frames();
-    frames.remove(FIRST_MEMORY_FRAME);
+    frames.remove(first_memory_frame(&frames));
     let output = place.receive(&framed(&frames));
     assert_exit(&output, 3);
     assert!(
@@ -125,15 +104,13 @@ fn missing_frame_is_a_gap_named_with_its_block_and_exit_3() {
 fn damaged_frame_is_noticed_named_and_left_out() {
     let place = Place::new();
     let mut frames = Machine::new().frames();
-    let middle = frames[FIRST_MEMORY_FRAME].len() / 2;
-    frames[FIRST_MEMORY_FRAME][middle] ^= 0x40;
+    let first = first_memory_frame(&frames);
+    let middle = frames[first].len() / 2;
+    frames[first][middle] ^= 0x40;
     let output = place.receive(&framed(&frames));
     assert_exit(&output, 3);
     let text = err(&output);
-    assert!(
-        text.contains(&format!("frame {FIRST_MEMORY_FRAME} of")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("frame {first} of")), "{text}");
     assert!(text.contains("block 3 did not arrive whole"), "{text}");
 }
 

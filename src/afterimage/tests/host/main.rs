@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The host command's integration tests.
 
+mod answers;
 mod commands;
+mod corrupted;
+mod early;
+mod lines;
 mod place;
 mod program;
+mod resume;
 mod run;
+mod speed;
 mod stream;
+mod target;
 mod unwind;

@@ -80,3 +80,14 @@ pub(crate) fn address(elf: &Path, name: &str) -> u64 {
     let symbol = file.symbols().find(|s| s.name() == Ok(name));
     symbol.expect("symbol").address()
 }
+
+/// Returns address and bytes of the program's segments.
+pub(crate) fn segments(elf: &Path) -> Vec<(u64, Vec<u8>)> {
+    use object::{Object as _, ObjectSegment as _};
+    let data = std::fs::read(elf).expect("elf");
+    let file = object::File::parse(&*data).expect("elf");
+    let part = |segment: object::Segment<'_, '_>| {
+        (segment.address(), segment.data().expect("data").to_vec())
+    };
+    file.segments().map(part).collect()
+}

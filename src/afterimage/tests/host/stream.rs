@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A sender: makes the line of a crash out of a little machine.
 
+use std::cell::Cell;
+
 use vmcore::Registers;
 use vmcore::afterimage_notes::list::{ListWriter, list_len};
 use vmcore::afterimage_notes::{
@@ -9,13 +11,15 @@ use vmcore::afterimage_notes::{
 };
 use vmcore::log_ring::LogRing;
 use vmcore::registers::PrStatus;
-use wire::block::{PackedBlock, TreeHash};
-use wire::codec::StoredEncoder;
-use wire::frame::{FrameType, LINE_MAX};
-use wire::manifest::{Range, Source};
+use wire::block::{DESCRIPTOR_LEN, Descriptor, Piece, TreeHash, block_hash};
+use wire::frame::{FrameType, LINE_MAX, short_id};
+use wire::manifest::{Pass, Range, Source};
 use wire::memory_block::Run;
+use wire::parity::ParityWriter;
+use wire::receiver::{Event, Receiver};
+use wire::target::{Memory, Tables, Target, map_words};
 use wire::{
-    BlockKind, BlockWriter, Finished, Manifest, Next, PageClass, SegmentBlock, Sender, Summary,
+    BlockKind, BlockWriter, Codec, Finished, Manifest, Next, PageClass, SegmentBlock, Summary,
 };
 
 use afterimage::note_bytes::NoteBytes;
@@ -35,8 +39,12 @@ pub(crate) struct Machine {
     pub(crate) pages: Vec<(PageClass, Vec<u8>)>,
     pub(crate) build_id: Vec<u8>,
     pub(crate) registers: Registers,
+    /// Those of CPU 0.
+    pub(crate) other_registers: Registers,
     pub(crate) source: Source,
     pub(crate) notes: Vec<Vec<u8>>,
+    /// Where a program is mapped, in place of the kernel's text, and its first page.
+    pub(crate) program: Option<(u64, u64)>,
 }
 
 fn list<E: Entry>(entries: &[E]) -> Vec<u8> {
@@ -76,8 +84,10 @@ impl Machine {
                 sp: LINEAR + RAM + PAGE,
                 ..Registers::default()
             },
+            other_registers: Registers::default(),
             source: Source::Afterimage,
             notes: Vec::new(),
+            program: None,
         };
         machine.make_notes();
         machine
@@ -153,25 +163,14 @@ impl Machine {
             own(THREADS, &list(&[thread]));
         });
         self.notes = vec![
-            status(1, Registers::default()),
+            status(1, self.other_registers),
             status(2, self.registers),
             machine_wide,
         ];
     }
 
-    /// Returns the frames of the dump, each as it stands on the line.
-    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
-        self.frames_of(ID)
-    }
-
-    /// Returns the frames of the dump under another id.
-    pub(crate) fn frames_of(&self, id: [u8; 16]) -> Vec<Vec<u8>> {
-        let mut sending = Sending {
-            sender: Sender::new(id),
-            frames: Vec::new(),
-            tree: TreeHash::new(),
-            blocks: 0,
-        };
+    /// Returns what the dump is made of.
+    pub(crate) fn parts(&self, id: [u8; 16]) -> Parts {
         let len = self.pages.len() as u64 * PAGE;
         let range = |vaddr, len| Range {
             vaddr,
@@ -179,14 +178,20 @@ impl Machine {
             len,
             flags: 7,
         };
-        let ranges = [range(LINK, 4 * PAGE), range(LINEAR + RAM, len)];
+        let text = match self.program {
+            None => range(LINK, 4 * PAGE),
+            Some((vaddr, first)) => Range {
+                paddr: RAM + first * PAGE,
+                ..range(vaddr, len - first * PAGE)
+            },
+        };
+        let ranges = [text, range(LINEAR + RAM, len)];
         let mut manifest = Manifest::new(id, self.source);
         manifest.set_build_id(&self.build_id);
         manifest.cpu_count = 2;
+        manifest.note_segments = self.notes.len() as u32;
         manifest.range_count = ranges.len() as u32;
-        let mut part = vec![0; 512];
-        let part_len = manifest.encode_part(&ranges, 0, &mut part).expect("room");
-        sending.frame(FrameType::Manifest, &part[..part_len]);
+        let mut blocks = Vec::new();
         for (index, bytes) in (0..).zip(&self.notes) {
             let whole = SegmentBlock {
                 index,
@@ -197,44 +202,53 @@ impl Machine {
             };
             let mut raw = vec![0; bytes.len() + 32];
             let raw_len = whole.encode(&mut raw).expect("room");
-            sending.block(BlockKind::Notes, &raw[..raw_len]);
+            raw.truncate(raw_len);
+            blocks.push((BlockKind::Notes, raw));
         }
         let mut summary = Summary::default();
         for (start, chunk) in (0_u64..).step_by(8).zip(self.pages.chunks(8)) {
-            let mut buffer = vec![0; wire::block::RAW_LEN];
-            let mut block = BlockWriter::new(&mut buffer).expect("room");
+            let mut raw = vec![0; wire::block::raw_len(8)];
+            let mut block = BlockWriter::new(&mut raw).expect("room");
             for (n, (class, bytes)) in (start..).zip(chunk) {
                 summary.pages[usize::from(class.code())] += 1;
                 let pa = RAM + n * PAGE;
                 if *class == PageClass::Data {
                     block.page().expect("room").copy_from_slice(bytes);
                     assert!(block.commit_page(pa).expect("aligned"));
-                } else {
-                    assert!(
-                        block
-                            .add_run(Run {
-                                pa,
-                                pages: 1,
-                                class: *class
-                            })
-                            .expect("aligned")
-                    );
+                    continue;
                 }
+                let run = match *class {
+                    PageClass::Duplicate => Run::duplicate(pa, RAM + u64::from(bytes[0]) * PAGE),
+                    class => Run::new(pa, 1, class),
+                };
+                assert!(block.add_run(run).expect("aligned"));
             }
-            let raw = block.finish().expect("block").to_vec();
-            sending.block(BlockKind::Memory, &raw);
+            let raw_len = block.finish().expect("block");
+            raw.truncate(raw_len);
+            blocks.push((BlockKind::Memory, raw));
         }
-        summary.blocks = sending.blocks;
-        summary.tree_hash = sending.tree.value();
-        let mut payload = [0; Summary::LEN];
-        summary.encode(&mut payload).expect("room");
-        sending.frame(FrameType::Summary, &payload);
-        let finished = Finished {
-            next: Next::Halt,
-            is_cut_short: false,
-        };
-        sending.frame(FrameType::Finished, &finished.encode());
-        sending.frames
+        let mut tree = TreeHash::new();
+        blocks
+            .iter()
+            .for_each(|(_, raw)| tree.add(&block_hash(raw)));
+        summary.blocks = blocks.len() as u32;
+        summary.tree_hash = tree.value();
+        Parts {
+            manifest,
+            ranges,
+            blocks,
+            summary,
+        }
+    }
+
+    /// Returns the frames of the dump, each as it stands on the line, when nobody answers.
+    pub(crate) fn frames(&self) -> Vec<Vec<u8>> {
+        self.frames_of(ID)
+    }
+
+    /// Returns the frames of the dump under another id.
+    pub(crate) fn frames_of(&self, id: [u8; 16]) -> Vec<Vec<u8>> {
+        one_way(&self.parts(id), false)
     }
 
     /// Returns the line: console text, frames, console text.
@@ -253,37 +267,111 @@ pub(crate) fn framed(frames: &[Vec<u8>]) -> Vec<u8> {
     .concat()
 }
 
-/// Index of the first frame of block 3, the first memory block: manifest and three short note blocks come before.
-pub(crate) const FIRST_MEMORY_FRAME: usize = 4;
-
-struct Sending {
-    sender: Sender,
-    frames: Vec<Vec<u8>>,
-    tree: TreeHash,
-    blocks: u32,
+/// Returns the index of the first frame of block 3, which is the first memory block.
+pub(crate) fn first_memory_frame(frames: &[Vec<u8>]) -> usize {
+    let is_of_block_3 = |line: &Vec<u8>| {
+        let mut found = false;
+        Receiver::new().push(line, |event| {
+            if let Event::Frame(frame) = event {
+                found = frame.kind() == Some(FrameType::Block)
+                    && Piece::decode(frame.payload).expect("piece").block == 3;
+            }
+        });
+        found
+    };
+    frames.iter().position(is_of_block_3).expect("block 3")
 }
 
-impl Sending {
-    fn frame(&mut self, kind: FrameType, payload: &[u8]) {
-        let mut out = vec![0; LINE_MAX];
-        let len = self
-            .sender
-            .frame(kind, [payload, &[]], &mut out)
-            .expect("room");
-        self.frames.push(out[..len].to_vec());
+/// What a dump is made of.
+pub(crate) struct Parts {
+    pub(crate) manifest: Manifest,
+    pub(crate) ranges: [Range; 2],
+    pub(crate) blocks: Vec<(BlockKind, Vec<u8>)>,
+    pub(crate) summary: Summary,
+}
+
+impl Parts {
+    pub(crate) fn manifest_part(&self, session: u32) -> Vec<u8> {
+        let mut part = vec![0; 512];
+        let pass = Pass { session, round: 0 };
+        let encoded = self.manifest.encode_part(&self.ranges, 0, pass, &mut part);
+        part.truncate(encoded.expect("room"));
+        part
     }
 
-    fn block(&mut self, kind: BlockKind, raw: &[u8]) {
-        let mut packed =
-            PackedBlock::pack(self.blocks, kind, raw, &mut StoredEncoder, &mut []).expect("block");
-        self.tree.add(&packed.header().hash);
-        self.blocks += 1;
-        let mut out = vec![0; LINE_MAX];
-        while let Some(len) = packed
-            .next_frame(&mut self.sender, 2048, &mut out)
-            .expect("room")
-        {
-            self.frames.push(out[..len].to_vec());
-        }
+    pub(crate) fn summary_payload(&self) -> [u8; Summary::LEN] {
+        let mut payload = [0; Summary::LEN];
+        self.summary.encode(&mut payload).expect("room");
+        payload
     }
+
+    /// Returns descriptor and bytes of a block; with `partial` these instead of the whole.
+    pub(crate) fn packed(&self, number: usize, partial: Option<&[u8]>) -> Vec<u8> {
+        let (kind, raw) = &self.blocks[number];
+        let bytes = partial.unwrap_or(raw);
+        let descriptor = Descriptor {
+            number: number as u32,
+            kind: *kind,
+            codec: Codec::Stored,
+            is_partial: partial.is_some(),
+            raw_len: bytes.len() as u32,
+            packed_len: bytes.len() as u32,
+            hash: block_hash(raw),
+        };
+        [&descriptor.encode().expect("room")[..], bytes].concat()
+    }
+}
+
+/// The last frame's payload.
+pub(crate) const FINISHED: Finished = Finished {
+    next: Next::Halt,
+    is_cut_short: false,
+};
+
+/// Hands `memory` of a sending end to `use_it`; its ring holds three of the longest blocks here.
+pub(crate) fn with_memory<T>(use_it: impl FnOnce(Memory<'_>) -> T) -> T {
+    let longest = DESCRIPTOR_LEN + wire::block::raw_len(8);
+    let mut ring = vec![0; 3 * longest];
+    let mut maps = vec![0; map_words(longest)];
+    let mut parity = vec![0; ParityWriter::ROOM];
+    let mut tables = Box::new(Tables::new());
+    use_it(Memory {
+        tables: &mut tables,
+        ring: Cell::from_mut(&mut ring[..]).as_slice_of_cells(),
+        maps: &mut maps,
+        parity: &mut parity,
+    })
+}
+
+/// Returns the frames of a dump that nobody answers.
+pub(crate) fn one_way(parts: &Parts, has_parity: bool) -> Vec<Vec<u8>> {
+    with_memory(|memory| {
+        let mut target = Target::new(short_id(parts.manifest.dump_id), memory, has_parity);
+        let mut frames = Vec::new();
+        let mut drain = |target: &mut Target<'_>| {
+            let mut out = [0; LINE_MAX];
+            while let Ok(len @ 1..) = target.next_frame(0, &mut out) {
+                frames.push(out[..len].to_vec());
+            }
+        };
+        target.begin_pass();
+        assert!(target.control(FrameType::Manifest, &parts.manifest_part(0)));
+        drain(&mut target);
+        for number in 0..parts.blocks.len() {
+            let packed = parts.packed(number, None);
+            let room = target.room(packed.len()).expect("room");
+            room.iter()
+                .zip(&packed)
+                .for_each(|(to, from)| to.set(*from));
+            assert!(target.push(number as u32, packed.len()));
+            drain(&mut target);
+        }
+        target.close_group();
+        drain(&mut target);
+        assert!(target.control(FrameType::Summary, &parts.summary_payload()));
+        drain(&mut target);
+        assert!(target.control(FrameType::Finished, &FINISHED.encode()));
+        drain(&mut target);
+        frames
+    })
 }
