@@ -74,6 +74,9 @@ host_tests() {
     cargo test --no-fail-fast "${packages[@]}"
 }
 
+# The line simulator over a hundred seeds of each kind of bad line.
+simulator_soak() { AFTERIMAGE_SOAK=1 cargo test --release --no-fail-fast -p simulator -- --nocapture; }
+
 blackbox_tests() { cargo test --no-fail-fast -p blackbox -- --nocapture; }
 
 # The host command, which boots an ELF in QEMU and passes its exit status on: cargo's runner, and the judges' tool.

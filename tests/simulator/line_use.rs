@@ -14,7 +14,7 @@ const PAGES: u64 = 600;
 #[track_caller]
 fn check(name: &'static str, baud: u32, bit_error_rate: f64) {
     println!("{HEAD}");
-    let is_soak = std::env::var_os("AFTERIMAGE_SOAK").is_some();
+    let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
     for seed in 0..if is_soak { 20 } else { 1 } {
         let setting = Setting::good(baud).noisy(Noise::bits(bit_error_rate));
         let mut case = Case::new(name, seed, setting);

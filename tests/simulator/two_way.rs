@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every dump over a line on which the host can answer arrives whole, whatever the line does.
 //!
-//! A sample here; with `AFTERIMAGE_SOAK` set, a hundred seeds and larger machines.
+//! A sample here; with `AFTERIMAGE_SOAK=1`, a hundred seeds and larger machines.
 
 use simulator::suite::TWO_WAY;
 use simulator::table::{HEAD, SUMMARY_HEAD, Summary, row};
@@ -9,7 +9,7 @@ use simulator::table::{HEAD, SUMMARY_HEAD, Summary, row};
 /// Runs the kind of this name over its seeds.
 #[track_caller]
 fn check(name: &str) {
-    let is_soak = std::env::var_os("AFTERIMAGE_SOAK").is_some();
+    let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
     let (seeds, times) = if is_soak { (100, 4) } else { (1, 1) };
     let kind = TWO_WAY.iter().find(|kind| kind.name == name);
     let kind = kind.expect("a kind of this name");

@@ -37,6 +37,7 @@ mod both_ends {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn encode_of_a_page_at_each_effort_comes_back() {
         let raw: Vec<u8> = (0..4096u32)
             .flat_map(|word| (word * 37 % 511).to_le_bytes())
@@ -52,6 +53,7 @@ mod both_ends {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn encode_without_room_says_so_and_works_again() {
     let raw = [7; 4096];
     let mut encoder = Box::new(Encoder::new());

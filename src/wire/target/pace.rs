@@ -105,7 +105,7 @@ mod tests {
     fn settled(every: u64) -> usize {
         let mut pace = Pace::default();
         let mut to_loss = every as i64;
-        for _ in 0..20_000 {
+        for _ in 0..2_000 {
             let len = pace.piece_len();
             to_loss -= len as i64;
             if to_loss <= 0 {
@@ -130,7 +130,7 @@ mod tests {
         (0..100).for_each(|_| pace.lost(pace.piece_len()));
         let bad = pace.piece_len();
         assert!(bad <= 512, "{bad}");
-        (0..5000).for_each(|_| pace.arrived(pace.piece_len()));
+        (0..1000).for_each(|_| pace.arrived(pace.piece_len()));
         assert!(pace.piece_len() > bad);
     }
 

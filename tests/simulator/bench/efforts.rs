@@ -13,7 +13,7 @@ use vmcore::{PAGE_SIZE, PhysRange};
 use wire::lzma::{Effort, Encoder};
 
 /// Lines, in baud.
-const RATES: [u32; 6] = [115_200, 460_800, 921_600, 3_000_000, 12_000_000, 40_000_000];
+const RATES: [u32; 5] = [115_200, 460_800, 921_600, 3_000_000, 12_000_000];
 /// Pages of an image that are dumped: half from its first quarter, so that kernel and heap are both there.
 const IMAGE_PAGES: u64 = 4096;
 
