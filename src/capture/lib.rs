@@ -4,7 +4,7 @@
 //! Portable: memory is seen through [`vmcore::PhysMemory`], the line through [`Line`], time through [`Clock`], so the
 //! same code runs in the capture kernel and in host tests. Everything read from memory, DTB, notes or the line is taken for
 //! damaged: no allocation, no unchecked index or arithmetic, every loop bounded. Nothing waits: whatever takes time calls
-//! [`port::Port::pump`] in between, which feeds the line and listens to it.
+//! `port::Port::pump` in between, which feeds the line and listens to it.
 #![no_std]
 #![forbid(unsafe_code)]
 

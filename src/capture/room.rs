@@ -87,7 +87,7 @@ pub struct Room<'a> {
     pub raw: &'a mut [u8],
     /// Packed blocks.
     pub ring: &'a mut [u8],
-    /// [`ParityWriter::ROOM`] bytes.
+    /// [`wire::parity::ParityWriter::ROOM`] bytes.
     pub parity: &'a mut [u8],
     /// What was sent, and what arrived.
     pub maps: &'a mut [u32],

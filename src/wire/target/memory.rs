@@ -32,7 +32,7 @@ pub(super) struct Record {
     pub(super) is_live: bool,
 }
 
-/// What the sending end keeps in tables of fixed size. For one [`Target`].
+/// What the sending end keeps in tables of fixed size. For one [`super::Target`].
 #[derive(Debug)]
 pub struct Tables {
     pub(super) receiver: Receiver,
@@ -78,9 +78,9 @@ pub struct Memory<'a> {
     pub tables: &'a mut Tables,
     /// Packed blocks; more than one of the longest.
     pub ring: &'a [Cell<u8>],
-    /// [`map_words`] of the longest block.
+    /// [`super::map_words`] of the longest block.
     pub maps: &'a mut [u32],
-    /// [`ParityWriter::ROOM`] bytes.
+    /// [`crate::parity::ParityWriter::ROOM`] bytes.
     pub parity: &'a mut [u8],
 }
 
