@@ -126,7 +126,7 @@ pub enum Work {
     Pages(u32),
     /// A page was hashed.
     Hashed,
-    /// The encoder went on by about 16 bytes of input, at this effort.
+    /// The encoder went on by one to four bytes of input, at this effort.
     Encoded(u8),
 }
 

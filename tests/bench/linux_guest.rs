@@ -222,7 +222,7 @@ pub(crate) fn spawn(dir: &Path, serial: &str, qemu: &[&str]) -> Child {
     command
         .arg("--crash")
         .arg(artefacts::image("capture.Image"))
-        .args(["--append", "dump_then=poweroff dump_rounds=1"]);
+        .args(["--append", "dump_then=poweroff dump_rounds=1 dump_effort=0"]);
     command.args([
         "--timeout",
         &LIMIT.as_secs().to_string(),
