@@ -64,6 +64,7 @@ fn block_of_three_pages_takes_three_and_says_when_full() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
 fn block_full_of_runs_says_so_and_still_decodes() {
     let mut buf = buffer(1);
     let mut writer = BlockWriter::new(&mut buf).unwrap();
@@ -240,6 +241,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn decode_of_any_bytes_is_bounded(raw in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200)) {
         if let Ok(block) = MemoryBlock::decode(&raw) {
             prop_assert!(block.runs().count() <= raw.len());
