@@ -36,6 +36,9 @@ const ONE_WAY_LEN: usize = (parity::PAYLOAD_MAX - PIECE_HEADER_LEN) / UNIT * UNI
 const POLL_AFTER_US: u64 = 80_000;
 /// The same while the host is silent.
 const POLL_SILENT_US: u64 = 400_000;
+/// Time between two questions to a host that is not heard, in the midst of everything else: on a line that lets no long frame
+/// through, these short ones start the talk.
+const ASK_US: u64 = 2_000_000;
 /// Silence of the host after which losses say nothing about the line: the cable was out.
 const SILENT_US: u64 = 1_000_000;
 
@@ -62,6 +65,8 @@ pub struct Target<'a> {
     want: Option<Want>,
     last_heard_us: u64,
     last_sent_us: u64,
+    /// When the host was last asked, or the first frame was made.
+    last_asked_us: Option<u64>,
     last_rejected_us: Option<u64>,
     negotiation: Negotiation,
     counts: Counts,
@@ -90,14 +95,10 @@ impl<'a> Target<'a> {
             want: None,
             last_heard_us: 0,
             last_sent_us: 0,
+            last_asked_us: None,
             last_rejected_us: None,
             negotiation: Negotiation::new(),
-            counts: Counts {
-                frames: 0,
-                line_bytes: 0,
-                payload_bytes: 0,
-                lost_frames: 0,
-            },
+            counts: Counts::default(),
         }
     }
 
@@ -114,10 +115,7 @@ impl<'a> Target<'a> {
         self.window.clear();
         self.parity.clear();
         self.want = None;
-        self.tables
-            .records
-            .iter_mut()
-            .for_each(|r| r.is_live = false);
+        self.tables.forget_frames();
     }
 
     /// Tells whether somebody has answered.
@@ -283,10 +281,7 @@ impl<'a> Target<'a> {
             self.has_bad_offers = false;
             self.window.forget(None);
             self.parity.clear();
-            self.tables
-                .records
-                .iter_mut()
-                .for_each(|r| r.is_live = false);
+            self.tables.forget_frames();
         }
         self.wants_offers = status.wants_offers;
         self.has_finished |= status.has_finished;
@@ -393,17 +388,11 @@ impl<'a> Target<'a> {
                 return Ok(0);
             }
         }
+        if self.is_time_to_ask(now_us) {
+            return self.control_frame(FrameType::Poll, 0, out);
+        }
         if let Some(kind) = self.control_kind.take() {
-            let payload = self
-                .tables
-                .control
-                .get(..self.control_len)
-                .unwrap_or_default();
-            let sequence = self.sender.frames();
-            if !self.is_answered() && self.has_parity {
-                self.parity.add(sequence, kind.code(), [payload, &[]]);
-            }
-            return self.sender.frame(kind, [payload, &[]], out);
+            return self.control_frame(kind, self.control_len, out);
         }
         if let Some((header, symbol)) = self.parity.next_frame() {
             let payload = symbol.len() as u64;
@@ -425,9 +414,39 @@ impl<'a> Target<'a> {
             POLL_AFTER_US
         };
         if self.is_answered() && now_us.saturating_sub(self.last_sent_us) >= after {
-            return self.sender.frame(FrameType::Poll, [&[], &[]], out);
+            return self.control_frame(FrameType::Poll, 0, out);
         }
         Ok(0)
+    }
+
+    /// Tells whether a host that is not heard is to be asked now.
+    fn is_time_to_ask(&mut self, now_us: u64) -> bool {
+        let is_heard = self.is_answered() && self.silence_us(now_us) <= SILENT_US;
+        let asked_us = *self.last_asked_us.get_or_insert(now_us);
+        let is_time = self.has_parity && !is_heard && now_us.saturating_sub(asked_us) >= ASK_US;
+        if is_time {
+            self.last_asked_us = Some(now_us);
+        }
+        is_time
+    }
+
+    /// Makes a frame of the first `len` bytes of what was queued.
+    fn control_frame(
+        &mut self,
+        kind: FrameType,
+        len: usize,
+        out: &mut [u8],
+    ) -> Result<usize, Error> {
+        let payload = self.tables.control.get(..len).unwrap_or_default();
+        let is_protected = self.has_parity && !self.is_answered();
+        if is_protected {
+            let sequence = self.sender.frames();
+            self.parity.add(sequence, kind.code(), [payload, &[]]);
+            if self.parity.is_full() {
+                self.parity.close();
+            }
+        }
+        self.sender.frame(kind, [payload, &[]], out)
     }
 
     fn piece(&mut self, part: Part, out: &mut [u8]) -> Result<usize, Error> {

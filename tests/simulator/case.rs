@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use capture::{Inputs, Located, Outcome, Room, Sizes, Workspace};
+use vmcore::PAGE_SIZE;
 use wire::lzma::Encoder;
 
 use crate::host::{Host, SmallHost};
@@ -29,6 +30,8 @@ pub struct Case {
     pub room_bytes: usize,
     /// The highest rate that the host can set, in baud; 0 for none.
     pub host_baud_max: u32,
+    /// Of so many pages the host knows one, from an earlier dump say; 0 for none.
+    pub known_pages: u64,
     /// The line.
     pub setting: Setting,
 }
@@ -43,6 +46,7 @@ impl Case {
             bootargs: "dump_then=halt dump_effort=0".to_owned(),
             room_bytes: 0,
             host_baud_max: 0,
+            known_pages: 0,
             setting,
         }
     }
@@ -68,7 +72,13 @@ impl<H> core::fmt::Debug for World<H> {
 /// Runs the dump of `machine` with the small host.
 #[must_use]
 pub fn run(case: &Case, machine: &mut Machine) -> Run<SmallHost> {
-    let host = SmallHost::new(case.setting.baud, case.host_baud_max);
+    let mut host = SmallHost::new(case.setting.baud, case.host_baud_max);
+    if case.known_pages > 0 {
+        let dumped = machine.dumped();
+        let step = usize::try_from(case.known_pages * PAGE_SIZE).expect("a few pages");
+        let known = (dumped.start..dumped.end).step_by(step);
+        host.know(known.filter_map(|pa| machine.ram.page(pa)));
+    }
     run_with(case, machine, host)
 }
 
@@ -127,7 +137,7 @@ fn capture<H: Host>(
     let inputs = Inputs {
         bootargs: case.bootargs.as_bytes(),
         elfcorehdr: Some(Located {
-            address: machine.own.end - vmcore::PAGE_SIZE,
+            address: machine.own.end - PAGE_SIZE,
             bytes: &header,
         }),
         memory: &memory,

@@ -3,16 +3,17 @@
 //!
 //! It is what `afterimage receive` is without its files: blocks that are stored stay, all else goes with the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use vmcore::{PAGE_SIZE, PhysRange};
 use wire::assembler::{Block, Outcome, Verdict};
 use wire::baud_change::{BaudChange, Step};
 use wire::block::{BlockHash, block_hash};
 use wire::frame::Header;
+use wire::offer::{PageHash, page_hash};
 use wire::receiver::{Event, Receiver};
 use wire::target::SILENCE_US;
-use wire::{Answers, Assembler, BlockKind, Frame, FrameType, PageClass};
+use wire::{Answers, Assembler, BlockKind, Frame, FrameType, PageClass, Want};
 
 use crate::adapter::Command;
 use crate::machine::Machine;
@@ -48,8 +49,9 @@ pub struct SmallHost {
     baud: u32,
     baud_max: u32,
     process: Option<Process>,
-    /// What is on its disk.
+    /// What is on its disk: of this dump, and of earlier ones.
     stored: BTreeMap<u32, Stored>,
+    library: HashMap<PageHash, Vec<u8>>,
     dump: Option<u32>,
     verdict: Option<Verdict>,
     has_finished: bool,
@@ -72,18 +74,25 @@ struct Process {
 impl SmallHost {
     /// Makes a host whose line begins at `baud` and can be set up to `baud_max`; 0 for not at all.
     #[must_use]
-    pub const fn new(baud: u32, baud_max: u32) -> Self {
+    pub fn new(baud: u32, baud_max: u32) -> Self {
         Self {
             baud,
             baud_max,
             process: None,
             stored: BTreeMap::new(),
+            library: HashMap::new(),
             dump: None,
             verdict: None,
             has_finished: false,
             errors: Vec::new(),
             rejected: 0,
         }
+    }
+
+    /// Gives it pages that need not be sent.
+    pub fn know<'a>(&mut self, pages: impl Iterator<Item = &'a [u8; PAGE_SIZE as usize]>) {
+        self.library
+            .extend(pages.map(|page| (page_hash(page), page.to_vec())));
     }
 
     /// Returns the stored blocks.
@@ -257,7 +266,10 @@ impl SmallHost {
         self.dump = Some(header.dump);
         process.heard_us = now_us;
         if process.ends.is_none() {
-            let ends = process.begin(header.dump, self.baud_max, &self.stored);
+            let mut ends = process.begin(header.dump, self.baud_max, &self.stored);
+            if !self.library.is_empty() {
+                ends.1.want_offers();
+            }
             process.ends = Some(ends);
         }
         if let Some((_, answers)) = &mut process.ends {
@@ -294,6 +306,13 @@ impl SmallHost {
                         sequence,
                     },
                 );
+            }
+            Ok(Outcome::Offer(block)) => {
+                let mut payload = [0; Want::LEN_MAX];
+                let want = assembler.answer(block, |hash| self.library.get(hash).cloned());
+                let len = want.and_then(|want| want.encode(&mut payload).ok());
+                let frame = answers.frame_of(FrameType::Want, &payload[..len.unwrap_or(0)]);
+                process.ready.extend(frame.ok().map(Command::Send));
             }
             Ok(Outcome::Poll) => answers.asked(false),
             Ok(Outcome::Finished(_)) => {

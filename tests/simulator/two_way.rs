@@ -90,3 +90,18 @@ fn dump_with_the_host_killed_and_restarted_is_whole() {
 fn dump_with_a_late_host_is_whole() {
     check("host comes late");
 }
+
+#[test]
+fn dump_whose_answers_are_nearly_all_lost_is_whole() {
+    check("answers nearly all lost");
+}
+
+#[test]
+fn dump_of_which_the_host_has_half_is_whole() {
+    check("half of the pages known");
+}
+
+#[test]
+fn dump_with_everything_at_once_is_whole() {
+    check("everything at once");
+}

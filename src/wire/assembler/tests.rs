@@ -307,6 +307,25 @@ fn frame_of_another_dump_is_left_alone() {
 }
 
 #[test]
+fn line_that_lets_only_short_frames_through_still_starts_a_talk() {
+    let machine = Machine::new(12);
+    let (mut sending, mut host) = (Sending::new(&machine), Receiving::new(5));
+    let mut line = [0; LINE_MAX];
+    let mut now = 0;
+    while !sending.target.is_answered() && now < 10_000_000 {
+        now += 100_000;
+        sending.produce();
+        let len = sending.target.next_frame(now, &mut line).unwrap();
+        if len < 40 {
+            host.push(&line[..len]);
+        }
+        let status = host.answers.next(now).unwrap_or_default();
+        sending.target.receive(&status, now);
+    }
+    assert!(sending.target.is_answered());
+}
+
+#[test]
 fn window_of_a_target_is_bounded() {
     let machine = Machine::new(20);
     let mut sending = Sending::new(&machine);

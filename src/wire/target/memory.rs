@@ -63,6 +63,13 @@ impl Tables {
             control: [0; CONTROL_MAX],
         }
     }
+
+    /// Forgets which frames are on their way.
+    pub(super) fn forget_frames(&mut self) {
+        self.records
+            .iter_mut()
+            .for_each(|record| record.is_live = false);
+    }
 }
 
 impl Default for Tables {

@@ -9,6 +9,27 @@ use simulator::{Case, Machine, Noise, Run, Setting, SmallHost, Spec, run};
 /// Machines are so many times as large as in the tests.
 const TIMES: u64 = 4;
 
+/// One dump, and all that is known of it.
+pub(crate) fn one(name: &str, seed: u64) -> Result<(), String> {
+    let kind = TWO_WAY.iter().find(|kind| kind.name == name);
+    let (case, spec) = kind
+        .ok_or(format!("no line is called '{name}'"))?
+        .case(seed, TIMES);
+    let mut machine = Machine::new(&spec);
+    println!("{case:#?}\n{spec:?}\n");
+    let mut run = run(&case, &mut machine);
+    println!("{:#?}\n", run.outcome);
+    println!("rates {:?}", run.world.rates());
+    println!(
+        "overruns {}, bytes hit {:?}",
+        run.world.overruns(),
+        run.world.hits()
+    );
+    println!("not believed: {:?}\n", run.world.host().errors());
+    println!("{HEAD}\n{}", row(name, seed, &run.figures()));
+    run.is_whole(&machine)
+}
+
 /// Dumps over each kind of bad line.
 pub(crate) fn bad_lines(seeds: u64) -> Result<(), String> {
     println!("### Bad lines, with a host that answers\n");

@@ -2,6 +2,7 @@
 //! Measures in virtual time what a bad line, a slow line and a large machine cost, as sections of docs/benchmarks.md.
 //!
 //! Usage: simulator-bench [--seeds N] [--ram-image FILE]    Markdown on standard output
+//!        simulator-bench --line NAME --seed N              one dump over a kind of bad line, as in scripts/soak
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ mod lines;
 struct Arguments {
     seeds: u64,
     image: Option<PathBuf>,
+    line: Option<String>,
+    seed: u64,
 }
 
 fn main() -> ExitCode {
@@ -36,21 +39,20 @@ fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
         seeds: 5,
         image: None,
+        line: None,
+        seed: 0,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} needs a value"));
         match word.as_str() {
-            "--seeds" => {
-                let text = value()?;
-                found.seeds = text
-                    .parse()
-                    .map_err(|_| format!("--seeds {text}: no number"))?;
-            }
+            "--seeds" => found.seeds = number(&value()?)?,
+            "--seed" => found.seed = number(&value()?)?,
+            "--line" => found.line = Some(value()?),
             "--ram-image" => found.image = Some(PathBuf::from(value()?)),
             _ => {
                 return Err(format!(
-                    "unknown argument '{word}'; usage: simulator-bench [--seeds N] [--ram-image FILE]"
+                    "unknown argument '{word}'; usage: simulator-bench [--seeds N] [--ram-image FILE] | --line NAME --seed N"
                 ));
             }
         }
@@ -58,7 +60,14 @@ fn arguments() -> Result<Arguments, String> {
     Ok(found)
 }
 
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text}: no number"))
+}
+
 fn print(arguments: &Arguments) -> Result<(), String> {
+    if let Some(name) = &arguments.line {
+        return lines::one(name, arguments.seed);
+    }
     lines::bad_lines(arguments.seeds)?;
     lines::one_way(arguments.seeds)?;
     lines::line_use()?;
