@@ -8,7 +8,6 @@ use core::cell::Cell;
 
 mod finder;
 mod lazy;
-mod links;
 mod model;
 mod optimal;
 mod prices;
@@ -16,7 +15,7 @@ mod range;
 #[cfg(test)]
 mod tests;
 
-use finder::{Finder, Found, Search};
+use finder::{Finder, Found, Pairs, Search};
 use model::{MATCH_MAX, Model, Writer};
 use optimal::Parser;
 
@@ -116,6 +115,7 @@ pub struct Encoder {
     model: Model,
     parser: Parser,
     found: Found,
+    pairs: Pairs,
 }
 
 impl Default for Encoder {
@@ -132,6 +132,7 @@ impl Encoder {
             model: Model::new(0),
             parser: Parser::new(),
             found: Found::new(),
+            pairs: [0; _],
         }
     }
 
@@ -153,12 +154,13 @@ impl Encoder {
         let plan = effort.plan();
         self.model.reset();
         poll();
-        let mut finder = Finder::new(raw, words, plan.search, plan.nice, poll);
+        let mut finder = Finder::new(raw, &mut self.pairs, words, plan.search, plan.nice, poll);
         let mut writer = Writer::new(raw, &mut self.model, out);
         match plan.parse {
             Parse::Optimal(width) => {
+                let found = &mut self.found;
                 self.parser
-                    .run(&mut writer, &mut finder, width, plan.nice, poll);
+                    .run(&mut writer, &mut finder, found, width, poll);
             }
             Parse::Greedy | Parse::Lazy => {
                 let is_lazy = matches!(plan.parse, Parse::Lazy);

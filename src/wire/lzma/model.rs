@@ -247,6 +247,8 @@ pub(super) struct Writer<'a> {
     pub(super) state: State,
     /// The last four distances, less one.
     pub(super) reps: [u32; 4],
+    /// Symbols so far.
+    pub(super) symbols: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -263,6 +265,7 @@ impl<'a> Writer<'a> {
             position: 0,
             state: State::START,
             reps: [0; 4],
+            symbols: 0,
         }
     }
 
@@ -355,7 +358,16 @@ impl<'a> Writer<'a> {
         self.position += len;
     }
 
+    /// Writes `len` bytes at a distance (less one), which may be one of the last.
+    pub(super) fn copy(&mut self, distance: u32, len: usize) {
+        match self.reps.iter().position(|&rep| rep == distance) {
+            Some(rep) => self.rep(rep, len),
+            None => self.fresh(distance, len),
+        }
+    }
+
     fn is_match(&mut self, is_match: bool) {
+        self.symbols += 1;
         let prob = &mut self.model.is_match[self.state.index()][self.position & (POSITIONS - 1)];
         self.range.bit(prob, is_match);
     }

@@ -2,7 +2,7 @@
 //! What symbols would cost, by the probabilities of the moment.
 
 use super::model::{
-    ALIGN_BITS, LENGTH_CLASSES, LENGTHS, Length, Literal, Model, POSITIONS, SLOT_DIRECT,
+    ALIGN_BITS, LENGTH_CLASSES, LENGTHS, Length, Literal, MATCH_MIN, Model, POSITIONS, SLOT_DIRECT,
     SLOT_FOOTER, State, footer_bits, slot_of,
 };
 use super::range::{PROB_BITS, Prob, reverse_tree_price, tree_price};
@@ -103,6 +103,8 @@ pub(super) struct Prices {
     slots: [[u16; 64]; LENGTH_CLASSES],
     near: [[u16; NEAR]; LENGTH_CLASSES],
     align: [u16; 1 << ALIGN_BITS],
+    /// Whether there were prices before.
+    is_known: bool,
 }
 
 impl Prices {
@@ -113,22 +115,28 @@ impl Prices {
             slots: [[0; 64]; LENGTH_CLASSES],
             near: [[0; NEAR]; LENGTH_CLASSES],
             align: [0; 1 << ALIGN_BITS],
+            is_known: false,
         }
     }
 
-    /// Works out the prices of lengths at one of the [`POSITIONS`].
-    pub(super) fn update_lengths(&mut self, model: &Model, position: usize) {
-        let position = position & (POSITIONS - 1);
-        fill_lengths(
-            &mut self.match_lengths[position],
-            &model.match_length,
-            position,
-        );
-        fill_lengths(&mut self.rep_lengths[position], &model.rep_length, position);
+    /// Forgets the prices of another stream.
+    pub(super) fn reset(&mut self) {
+        self.is_known = false;
     }
 
-    /// Works out the prices of distances, of which the farthest is `distance_max` (less one).
-    pub(super) fn update_distances(&mut self, model: &Model, distance_max: u32) {
+    /// Works out the prices of lengths and of distances, of which the farthest is `distance_max` (less one).
+    pub(super) fn update(&mut self, model: &Model, distance_max: u32, poll: &mut dyn FnMut()) {
+        let mix = Mix(self.is_known);
+        self.is_known = true;
+        fill_lengths(&mut self.match_lengths, &model.match_length, mix);
+        poll();
+        fill_lengths(&mut self.rep_lengths, &model.rep_length, mix);
+        poll();
+        self.fill_distances(model, distance_max, mix);
+        poll();
+    }
+
+    fn fill_distances(&mut self, model: &Model, distance_max: u32, mix: Mix) {
         let slots = slot_of(distance_max) + 1;
         for (prices, probs) in self.slots.iter_mut().zip(&model.slots) {
             for (slot, price) in (0..slots).zip(prices) {
@@ -137,7 +145,7 @@ impl Prices {
                 } else {
                     footer_bits(slot) - ALIGN_BITS
                 };
-                *price = (tree_price(probs, 6, slot) + (tosses << PRICE_BITS)) as u16;
+                mix.into(price, tree_price(probs, 6, slot) + (tosses << PRICE_BITS));
             }
         }
         for distance in 0..NEAR as u32 {
@@ -150,25 +158,29 @@ impl Prices {
             };
             for (near, slots) in self.near.iter_mut().zip(&self.slots) {
                 let slot_price = Price::from(slots[slot as usize & 63]);
-                near[distance as usize & (NEAR - 1)] = (slot_price + footer) as u16;
+                mix.into(
+                    &mut near[distance as usize & (NEAR - 1)],
+                    slot_price + footer,
+                );
             }
         }
         for (value, price) in (0..).zip(&mut self.align) {
-            *price = reverse_tree_price(&model.align, ALIGN_BITS, value) as u16;
+            mix.into(price, reverse_tree_price(&model.align, ALIGN_BITS, value));
         }
     }
 
-    /// Returns the costs of the lengths of matches, or of repeated ones, at a position; the first is [`MATCH_MIN`].
-    ///
-    /// [`MATCH_MIN`]: super::model::MATCH_MIN
+    /// Returns the cost of a length at a position, of a match at one of the last distances or at a new one.
     #[inline]
-    pub(super) fn lengths(&self, is_rep: bool, position: usize) -> &[u16; LENGTHS] {
+    pub(super) fn length(&self, is_rep: bool, position: usize, len: usize) -> Price {
         let lengths = if is_rep {
             &self.rep_lengths
         } else {
             &self.match_lengths
         };
-        &lengths[position & (POSITIONS - 1)]
+        let lengths = &lengths[position & (POSITIONS - 1)];
+        lengths
+            .get(len - MATCH_MIN)
+            .map_or(0, |&price| Price::from(price))
     }
 
     /// Returns the cost of a distance (less one) after a length of this class.
@@ -202,6 +214,12 @@ pub(super) fn reps(model: &Model, state: State, position: usize) -> [Price; 4] {
     ]
 }
 
+/// Returns the cost of saying that the distance of a match is a new one.
+#[inline]
+pub(super) fn fresh(model: &Model, state: State) -> Price {
+    bit(model.is_rep[state.index()], false)
+}
+
 /// Returns the cost of one byte at the last distance, after the bit that says that it is a match.
 #[inline]
 pub(super) fn short_rep(model: &Model, state: State, position: usize) -> Price {
@@ -211,15 +229,34 @@ pub(super) fn short_rep(model: &Model, state: State, position: usize) -> Price {
         + bit(model.is_rep0_long[index][position & (POSITIONS - 1)], false)
 }
 
-fn fill_lengths(prices: &mut [u16; LENGTHS], probs: &Length, position: usize) {
+/// How new prices replace old ones, if there are any: by half. The parse is steadier, and smaller, than with the prices of
+/// the very moment.
+#[derive(Clone, Copy, Debug)]
+struct Mix(bool);
+
+impl Mix {
+    #[inline]
+    fn into(self, price: &mut u16, new: Price) {
+        let old = Price::from(*price);
+        *price = if self.0 { old.midpoint(new) } else { new } as u16;
+    }
+}
+
+fn fill_lengths(prices: &mut [[u16; LENGTHS]; POSITIONS], probs: &Length, mix: Mix) {
     let low = bit(probs.is_mid_or_high, false);
     let mid = bit(probs.is_mid_or_high, true) + bit(probs.is_high, false);
     let high = bit(probs.is_mid_or_high, true) + bit(probs.is_high, true);
-    for (code, price) in (0u32..).zip(prices) {
-        *price = match code {
-            0..8 => low + tree_price(&probs.low[position], 3, code),
-            8..16 => mid + tree_price(&probs.mid[position], 3, code & 7),
-            _ => high + tree_price(&probs.high, 8, code - 16),
-        } as u16;
+    let mut high_prices = [0; 256];
+    for (code, price) in (0..).zip(&mut high_prices) {
+        *price = high + tree_price(&probs.high, 8, code);
+    }
+    for (prices, (low_probs, mid_probs)) in prices.iter_mut().zip(probs.low.iter().zip(&probs.mid))
+    {
+        let low_prices = (0..8).map(|code| low + tree_price(low_probs, 3, code));
+        let mid_prices = (0..8).map(|code| mid + tree_price(mid_probs, 3, code));
+        let new_prices = low_prices.chain(mid_prices).chain(high_prices);
+        for (price, new) in prices.iter_mut().zip(new_prices) {
+            mix.into(price, new);
+        }
     }
 }
