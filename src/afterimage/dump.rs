@@ -387,6 +387,7 @@ impl Dump {
                 "block {} came before the manifest and could not be kept",
                 block.number
             ));
+            self.assembler.forget(&block);
             return;
         }
         self.held_bytes = bytes;

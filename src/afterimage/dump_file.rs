@@ -6,7 +6,7 @@
 //! A segment is cut at every gap, so what is missing is absent; zero pages are holes in the file. Two segments over the
 //! same memory (linear mapping and kernel text mapping) share its bytes. ELF gABI chapter 5; PN_XNUM as in elf(5).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -82,9 +82,16 @@ impl DumpFile {
             .read(true)
             .write(true)
             .create(true)
-            .truncate(!is_old)
+            .truncate(false)
             .open(path)
             .map_err(Error::file("create", path))?;
+        // Another run of the command may be receiving into it.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(Error::InUse(path.to_path_buf()));
+        }
+        if !is_old {
+            file.set_len(0).map_err(Error::file("size", path))?;
+        }
         let len = file.metadata().map_err(Error::file("read", path))?.len();
         // Behind the memory of an old file its headers may lie: it stays a valid core.
         if len < data_end {

@@ -53,6 +53,9 @@ pub enum Error {
     /// The output exists and `--force` was not given.
     #[error("{} exists; use --force to overwrite it", .0.display())]
     Exists(PathBuf),
+    /// Another run of the command is receiving into the file.
+    #[error("{}: another afterimage is receiving into it", .0.display())]
+    InUse(PathBuf),
     /// The part file holds what another dump left.
     #[error("{} is of {}, not of dump {expected}; use --force to overwrite it, or another name", part.display(), found.as_deref().map_or_else(|| "a dump that cannot be told".to_owned(), |id| format!("dump {id}")))]
     OtherDump {

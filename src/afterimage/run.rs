@@ -13,7 +13,7 @@ use crate::destination::Destination;
 use crate::error::{Error, Exit, Result};
 use crate::interrupt::Interrupt;
 use crate::qemu::Qemu;
-use crate::receive::SILENCE;
+use crate::receive::{SILENCE, take_leave};
 use crate::session::{Session, Settings};
 
 /// Runs the command.
@@ -56,6 +56,7 @@ pub fn run(args: &Run, interrupt: &Interrupt) -> Result<Exit> {
         }
         for event in events {
             if let Some(captured) = session.show(event)? {
+                take_leave(&mut session, &mut connection, interrupt);
                 return Ok(crashed(&captured, interrupt));
             }
         }

@@ -269,6 +269,19 @@ impl Assembler {
         Ok(())
     }
 
+    /// Counts a block that came whole as missing again: it could not be kept.
+    pub fn forget(&mut self, block: &Block) {
+        if self.done.remove(&block.number).is_none() || block.kind != BlockKind::Memory {
+            return;
+        }
+        let Ok(memory) = block.memory() else { return };
+        for (run, _) in memory.runs() {
+            if let Some(count) = self.pages.get_mut(usize::from(PageClass::code(run.class))) {
+                *count = count.saturating_sub(u64::from(run.pages));
+            }
+        }
+    }
+
     /// Returns the numbers and hashes of the blocks that are whole.
     pub fn done(&self) -> impl Iterator<Item = (u32, &BlockHash)> {
         self.done.iter().map(|(&number, hash)| (number, hash))

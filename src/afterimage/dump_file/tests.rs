@@ -33,6 +33,22 @@ fn write(dir: &Path, pages: u64, fill: impl FnOnce(&mut DumpFile), maps: &[Mappi
 }
 
 #[test]
+fn file_that_another_receiver_writes_is_left_alone() {
+    let dir = tempfile::tempdir().expect("directory");
+    let part = part_path(&dir.path().join("vmcore"));
+    let mut first = DumpFile::create(&part, &[ram(1)]).expect("create");
+    first.store(BASE, &[7; 4096]).expect("store");
+    for open in [DumpFile::create, DumpFile::reopen] {
+        let error = open(&part, &[ram(1)]).expect_err("it is in use");
+        assert!(matches!(error, Error::InUse(_)), "{error}");
+    }
+    drop(first);
+    let bytes = std::fs::read(&part).expect("read");
+    assert!(bytes.ends_with(&[7; 4096]));
+    DumpFile::create(&part, &[ram(1)]).expect("nobody has it now");
+}
+
+#[test]
 fn gaps_are_absent_and_zero_pages_read_as_zeros() {
     let dir = tempfile::tempdir().expect("directory");
     let core = write(

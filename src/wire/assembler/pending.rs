@@ -43,32 +43,47 @@ impl Pending {
         self.v1 == other.v1
     }
 
-    /// Keeps a piece; where pieces overlap, the later one counts. What lies past the longest block is left out.
+    /// Keeps a piece. What lies past the longest block is left out. Where it overlaps earlier pieces and differs from them,
+    /// the block was packed in another way this time: the earlier ones go.
     pub(super) fn add(&mut self, offset: u32, bytes: &[u8]) {
-        let start = offset as usize;
-        let end = start.saturating_add(bytes.len());
-        if end > BLOCK_MAX {
+        let at = offset as usize;
+        let after = at.saturating_add(bytes.len());
+        if after > BLOCK_MAX {
             return;
         }
-        if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
-        }
-        let Some(room) = self.bytes.get_mut(start..end) else {
-            return;
-        };
-        room.copy_from_slice(bytes);
-        let (mut start, mut end) = (offset, u32::try_from(end).unwrap_or(u32::MAX));
+        let (mut start, mut end) = (offset, u32::try_from(after).unwrap_or(u32::MAX));
         let touching = self
             .parts
             .range(..=end)
             .rev()
             .take_while(|(_, until)| **until >= start);
-        let touching: Vec<(u32, u32)> = touching.map(|(&from, &until)| (from, until)).collect();
+        let mut touching: Vec<(u32, u32)> = touching.map(|(&from, &until)| (from, until)).collect();
+        if touching.iter().any(|part| self.differs(*part, at, bytes)) {
+            self.parts.clear();
+            touching.clear();
+        }
+        if after > self.bytes.len() {
+            self.bytes.resize(after, 0);
+        }
+        if let Some(room) = self.bytes.get_mut(at..after) {
+            room.copy_from_slice(bytes);
+        }
         for (from, until) in touching {
             self.parts.remove(&from);
             (start, end) = (start.min(from), end.max(until));
         }
         self.parts.insert(start, end);
+    }
+
+    /// Tells whether what is here of `part` is something else than `bytes` at `at`, where they overlap.
+    fn differs(&self, part: (u32, u32), at: usize, bytes: &[u8]) -> bool {
+        let from = at.max(part.0 as usize);
+        let until = at.saturating_add(bytes.len()).min(part.1 as usize);
+        if from >= until {
+            return false;
+        }
+        let new = bytes.get(from.saturating_sub(at)..until.saturating_sub(at));
+        self.bytes.get(from..until) != new
     }
 
     /// Returns how many bytes from the start on are here.

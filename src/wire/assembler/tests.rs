@@ -297,6 +297,98 @@ fn pieces_of_many_blocks_are_bounded() {
     assert_eq!(assembler.missing(), [0..=199]);
 }
 
+/// The block's bytes as they travel: descriptor and data packed at `effort`, `None` for as they are.
+fn packed(number: u32, raw: &[u8], effort: Option<u8>) -> Vec<u8> {
+    let mut out = std::vec![0; raw.len() + 4096];
+    let (codec, len) = match effort {
+        None => {
+            out[..raw.len()].copy_from_slice(raw);
+            (crate::Codec::Stored, raw.len())
+        }
+        Some(effort) => {
+            let mut encoder = std::boxed::Box::new(crate::lzma::Encoder::new());
+            let (cells, effort) = (
+                core::cell::Cell::from_mut(&mut out[..]).as_slice_of_cells(),
+                crate::lzma::Effort(effort),
+            );
+            let words = &mut std::vec![0; 1 << 17];
+            let len = encoder.encode(raw, cells, words, effort, &mut || {});
+            (crate::Codec::Lzma, len.unwrap())
+        }
+    };
+    out.truncate(len);
+    let descriptor = crate::block::Descriptor {
+        number,
+        kind: BlockKind::Text,
+        codec,
+        is_partial: false,
+        packed_len: len as u32,
+        raw_len: raw.len() as u32,
+        hash: block_hash(raw),
+    };
+    [&descriptor.encode().unwrap()[..], &out].concat()
+}
+
+/// Hands a piece of version 2 to an assembler.
+fn accept_piece(
+    assembler: &mut Assembler,
+    block: u32,
+    at: usize,
+    bytes: &[u8],
+) -> Result<Outcome, Error> {
+    let payload = [&block.to_le_bytes()[..], &(at as u32).to_le_bytes(), bytes].concat();
+    accept(assembler, 2, 2, &payload)
+}
+
+fn segment_of(len: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = (0..len).map(|at| (at * at / 7) as u8).collect();
+    let segment = SegmentBlock {
+        index: 0,
+        address: 0,
+        total_len: len as u64,
+        offset: 0,
+        bytes: &bytes,
+    };
+    let mut raw = std::vec![0; len + 64];
+    let len = segment.encode(&mut raw).unwrap();
+    raw.truncate(len);
+    raw
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "too slow under Miri")]
+fn block_packed_in_another_way_in_a_later_round_is_whole() {
+    let raw = segment_of(6000);
+    let (first, second) = (packed(3, &raw, None), packed(3, &raw, Some(2)));
+    let mut assembler = Assembler::new(short_id(ID));
+    // The first round lost the block's start, the second comes whole.
+    let late = accept_piece(&mut assembler, 3, 100, &first[100..3000]);
+    assert_eq!(late, Ok(Outcome::Nothing));
+    let mut outcome = Ok(Outcome::Nothing);
+    for (number, bytes) in second.chunks(400).enumerate() {
+        outcome = accept_piece(&mut assembler, 3, number * 400, bytes);
+    }
+    let Ok(Outcome::Block(block)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(block.raw, raw);
+}
+
+#[test]
+fn block_that_could_not_be_kept_is_missing_again() {
+    let raw = segment_of(200);
+    let bytes = packed(0, &raw, None);
+    let mut assembler = Assembler::new(short_id(ID));
+    for _ in 0..2 {
+        let Ok(Outcome::Block(block)) = accept_piece(&mut assembler, 0, 0, &bytes) else {
+            panic!("no block");
+        };
+        assert!(assembler.missing().is_empty());
+        assembler.forget(&block);
+        assert_eq!(assembler.missing(), [0..=0]);
+    }
+}
+
 #[test]
 fn frame_of_another_dump_is_left_alone() {
     let mut assembler = Assembler::new(1);
