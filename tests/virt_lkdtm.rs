@@ -212,7 +212,8 @@ fn endless_loop_is_ended_by_a_break() {
 fn kernel_log_in_the_dump_ends_with_the_crash() {
     let crashed = oracle::crash(machine("ACCESS_NULL").append("lkdtm_cpu=1"));
     let log = host::dmesg(&crashed.dump.path);
-    assert!(log.contains("2 CPUs run"), "{log}");
+    // What comes later races with the crash on a slow machine.
+    assert!(log.contains("capture kernel armed"), "{log}");
     assert!(
         log.lines()
             .last()

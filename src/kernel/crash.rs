@@ -325,14 +325,15 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     let Some(crash) = crash else { leave(None) };
     // While the others stop.
     print_summary(&crash);
+    let stops = stop::wait_for_others(crash.slot);
+    reach(Phase::Stopped);
+    // The last line of the log, now that nobody else writes to it.
     crate::logger::note_in_ring(format_args!(
         "crash on CPU {}: {}: {}\n",
         crash.slot,
         crash.kind.name(),
         crash.text.as_str()
     ));
-    let stops = stop::wait_for_others(crash.slot);
-    reach(Phase::Stopped);
 
     notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
     reach(Phase::Notes);
