@@ -252,6 +252,7 @@ mod tests {
             walked(&mut ram, &Marks::new(), Some(map.clone()), 17)
                 .contains(&(pages(2, 4), PageClass::Free))
         );
+        assert!(ram.reads.iter().all(|&at| !pages(2, 4).contains(at)));
         assert!(
             walked(&mut ram, &Marks::new(), Some(map), 1)
                 .iter()
