@@ -50,6 +50,31 @@ mod both_ends {
             assert_eq!(decode(&packed, raw.len()).unwrap(), raw);
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 64 }))]
+        #[test]
+        #[cfg_attr(miri, ignore = "too slow under Miri")]
+        fn encode_of_anything_with_any_room_comes_back(
+            parts in proptest::collection::vec((0_usize..40, 1_usize..400), 1..60),
+            alphabet in 1_u8..=255,
+            words in 0_usize..20_000,
+            effort in 0..EFFORTS.len(),
+        ) {
+            let mut raw: Vec<u8> = Vec::new();
+            for (index, (back, len)) in parts.iter().copied().enumerate() {
+                for at in 0..len {
+                    // New bytes, or a copy from some way back that may overlap itself.
+                    let copied = raw.len().checked_sub(back * back + 1).filter(|_| back % 3 != 0);
+                    let byte = copied.map_or((index * 131 + at * at * 7) as u8 % alphabet, |from| raw[from]);
+                    raw.push(byte);
+                }
+            }
+            let mut encoder = Box::new(Encoder::new());
+            let packed = packed(&mut encoder, &raw, &mut vec![0xffff_ffff; words], EFFORTS[effort]);
+            proptest::prop_assert_eq!(decode(&packed, raw.len()).unwrap(), raw);
+        }
+    }
 }
 
 #[test]
