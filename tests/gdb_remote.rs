@@ -49,6 +49,12 @@ impl GdbRemote {
         self.send("vCont;c");
     }
 
+    /// Stops the CPUs.
+    pub fn interrupt(&mut self) {
+        self.stream.write_all(b"\x03").expect("the gdbstub");
+        self.wait_for_stop();
+    }
+
     /// Waits for the CPUs to stop; what follows is about the CPU that did.
     pub fn wait_for_stop(&mut self) {
         let reason = self.receive();

@@ -69,7 +69,13 @@ pub fn bt(vmcore: &Path, elf: &Path) -> String {
 /// It fails.
 #[must_use]
 pub fn dmesg(vmcore: &Path) -> String {
-    run(command("dmesg").arg(vmcore), LIMIT).success()
+    try_dmesg(vmcore).success()
+}
+
+/// The same where the log may be damaged.
+#[must_use]
+pub fn try_dmesg(vmcore: &Path) -> Finished {
+    run(command("dmesg").arg(vmcore), LIMIT)
 }
 
 /// Starts to receive what comes on the Unix socket `line` into `vmcore`, goes on with what is there of it, and gives up after a
