@@ -20,7 +20,7 @@ MAY_USE = {
     "wire": set(),
     "linker": set(),
     "machine": {"boot-config", "vmcore"},
-    "kernel": {"machine", "boot-config", "vmcore"},
+    "kernel": {"machine", "boot-config", "vmcore", "wire"},
     "capture": {"boot-config", "vmcore", "wire"},
     "harness": {"kernel", "machine"},
     "afterimage": {"vmcore", "wire"},

@@ -4,8 +4,9 @@
 //! A note that cannot be decoded is named in `unreadable_notes` and otherwise treated as absent.
 
 use vmcore::afterimage_notes::{
-    BUILD_ID, CpuStop, Entries, Entry, GAPS, Gap, KERNEL, KernelInfo, REASON, REGIONS, Reason,
-    Region, STOP, SYSREGS, SysReg, THREADS, TIMINGS, Thread, Timing, cpu_of,
+    BUILD_ID, CpuStop, Entries, Entry, FALLBACK, Fallback, FallbackLevel, GAPS, Gap, KERNEL,
+    KernelInfo, REASON, REGIONS, Reason, Region, STOP, SYSREGS, SysReg, THREADS, TIMINGS, Thread,
+    Timing, cpu_of,
 };
 use vmcore::notes::{AFTERIMAGE, CORE, Notes, VMCOREINFO};
 use vmcore::registers::{NT_PRSTATUS, PrStatus};
@@ -22,6 +23,8 @@ pub struct Contents<'a> {
     pub reason: Option<Reason<'a>>,
     /// GNU build ID of the crashed kernel.
     pub build_id: Option<&'a [u8]>,
+    /// How far down the crash path's chain of fallbacks the dump comes from.
+    pub fallback: Option<Fallback>,
     /// How each CPU was stopped.
     pub stops: Vec<CpuStop>,
     /// What is missing; `None` when the file does not say.
@@ -75,6 +78,7 @@ impl<'a> Contents<'a> {
         match kind {
             REASON => self.reason = Some(Reason::decode(desc)?),
             BUILD_ID => self.build_id = Some(desc),
+            FALLBACK => self.fallback = Some(Fallback::decode(desc)?),
             STOP => self.stops = list(desc)?,
             GAPS => {
                 let entries = Entries::decode(desc)?;
@@ -100,6 +104,13 @@ impl<'a> Contents<'a> {
     #[must_use]
     pub const fn is_afterimage(&self) -> bool {
         self.reason.is_some() || self.kernel.is_some()
+    }
+
+    /// Returns whether the crashed kernel itself sent what it could.
+    #[must_use]
+    pub fn is_minimal(&self) -> bool {
+        self.fallback
+            .is_some_and(|fallback| fallback.level == FallbackLevel::Minimal)
     }
 
     /// Returns the CPUs: number and registers.

@@ -16,6 +16,7 @@ use wire::{BaudChange, BlockKind, Frame, FrameType, Manifest};
 use crate::answering::Answering;
 use crate::early_backtrace::EarlyBacktraces;
 use crate::error::{Error, Result};
+use crate::inspect::{MINIMAL, skipped};
 use crate::page_library::PageLibrary;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -451,6 +452,12 @@ impl Dump {
         } else if verdict.missing.is_empty() && !verdict.is_whole() {
             self.faults
                 .push("the summary disagrees with what arrived".to_owned());
+        }
+        if self.assembler.manifest().is_some_and(|m| m.is_minimal) {
+            self.faults.push(MINIMAL.to_owned());
+        } else {
+            let of_class = gaps.iter().filter(|g| g.class == PageClass::Skipped);
+            self.faults.extend(of_class.map(|gap| skipped(gap.range)));
         }
         if self.assembler.finished().is_some_and(|f| f.is_cut_short) {
             self.faults

@@ -48,7 +48,7 @@ pub fn verify(args: &Inspect) -> Result<Exit> {
             "whole": is_whole,
             "missing": faults,
             "left_out_bytes": gap_totals(&contents),
-            "lost": lost(&contents).iter().map(range_json).collect::<Vec<_>>(),
+            "lost": of_class(&contents, PageClass::Lost).iter().map(range_json).collect::<Vec<_>>(),
         }))
     } else if is_whole {
         format!("whole{}\n", left_out(&contents))
@@ -75,7 +75,7 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
             core.missing_bytes()
         ));
     }
-    for range in lost(contents) {
+    for range in of_class(contents, PageClass::Lost) {
         faults.push(format!(
             "memory {:#x}..{:#x} ({}) was lost",
             range.start,
@@ -83,7 +83,14 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
             size(range.len())
         ));
     }
-    if !contents.is_vouched_for {
+    if contents.is_minimal() {
+        faults.push(MINIMAL.to_owned());
+    } else {
+        for range in of_class(contents, PageClass::Skipped) {
+            faults.push(skipped(range));
+        }
+    }
+    if !contents.is_vouched_for && !contents.is_minimal() {
         faults.push("the end of the dump: no summary agrees with what arrived".to_owned());
     }
     for note in &contents.unreadable_notes {
@@ -98,11 +105,23 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
     faults
 }
 
-fn lost(contents: &Contents<'_>) -> Vec<PhysRange> {
+/// What is missing from a minimal dump.
+pub const MINIMAL: &str = "most of memory: this is the minimal dump, which the crashed kernel sends itself when no capture kernel can be entered (registers, stacks, log, kernel data)";
+
+/// Returns what is to be said of memory that a capture kernel skipped.
+#[must_use]
+pub fn skipped(range: PhysRange) -> String {
+    format!(
+        "memory {:#x}..{:#x} ({}) was skipped: the capture kernel failed when it came to it",
+        range.start,
+        range.end,
+        size(range.len())
+    )
+}
+
+fn of_class(contents: &Contents<'_>, class: PageClass) -> Vec<PhysRange> {
     let gaps = contents.gaps.iter().flatten();
-    gaps.filter(|g| g.class == PageClass::Lost)
-        .map(|g| g.range)
-        .collect()
+    gaps.filter(|g| g.class == class).map(|g| g.range).collect()
 }
 
 /// Returns the missing bytes by cause.
@@ -202,9 +221,14 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
             json!({ "cpu": cpu, "el": level, "values": named })
         })
         .collect();
+    let fallback = contents.fallback.map(|fallback| {
+        let copies = fallback.copies.map(|copy| copy.name());
+        json!({ "level": fallback.level.name(), "copies": copies })
+    });
     json!({
         "source": source(contents),
         "reason": reason,
+        "fallback": fallback,
         "build_id": contents.build_id.map(hex),
         "ram": ram(core, contents).iter().map(range_json).collect::<Vec<_>>(),
         "cpus": cpus,
@@ -270,6 +294,16 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
         line(
             "",
             format!("pc {:#x}, esr {:#x}, far {:#x}", r.pc, r.esr, r.far),
+        );
+    }
+    if let Some(fallback) = &contents.fallback {
+        let [first, second] = fallback.copies.map(|copy| copy.name());
+        line(
+            "dumped by",
+            format!(
+                "{} (capture kernel {first}, second copy {second})",
+                fallback.level.name()
+            ),
         );
     }
     line(

@@ -37,6 +37,8 @@ pub struct Store {
     /// Note buffers that the manifest announced.
     note_segments: u32,
     build_id: Vec<u8>,
+    /// Who sends, in words.
+    speaker: &'static str,
     last_checkpoint: Instant,
     until_checkpoint: Duration,
 }
@@ -81,6 +83,11 @@ impl Store {
             duplicates: Duplicates::default(),
             note_segments: manifest.note_segments,
             build_id: manifest.build_id().to_vec(),
+            speaker: if manifest.is_minimal {
+                "crashed kernel"
+            } else {
+                "capture kernel"
+            },
             last_checkpoint: Instant::now(),
             until_checkpoint: CHECKPOINTS[0],
         }
@@ -194,7 +201,7 @@ impl Store {
             BlockKind::Text => {
                 if let Ok(part) = block.segment() {
                     let text = String::from_utf8_lossy(part.bytes);
-                    tell(format!("capture kernel: {text}"));
+                    tell(format!("{}: {text}", self.speaker));
                 }
             }
             // The manifest says all that the file needs of it.
@@ -218,9 +225,7 @@ impl Store {
                 }
                 wire::PageClass::Duplicate => self.copy(&run, range, block.number, tell)?,
                 class => {
-                    // The wire numbers classes as the notes do.
-                    let class = PageClass::from_code(class.code()).unwrap_or(PageClass::Lost);
-                    self.file.mark(range, class)?;
+                    self.file.mark(range, in_notes(class))?;
                 }
             }
         }
@@ -328,6 +333,20 @@ impl Memory for Store {
         let mut bytes = [0; 8];
         let is_known = self.file.read(paddr, &mut bytes).ok()?;
         is_known.then_some(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Returns what the notes call pages of this class that came without bytes.
+const fn in_notes(class: wire::PageClass) -> PageClass {
+    match class {
+        wire::PageClass::Zero => PageClass::Zero,
+        wire::PageClass::Free => PageClass::Free,
+        wire::PageClass::AppData => PageClass::AppData,
+        wire::PageClass::Secret => PageClass::Secret,
+        wire::PageClass::Unreadable => PageClass::Unreadable,
+        wire::PageClass::Skipped => PageClass::Skipped,
+        // Neither comes here without its bytes.
+        wire::PageClass::Data | wire::PageClass::Duplicate => PageClass::Lost,
     }
 }
 

@@ -4,9 +4,11 @@
 //! Nothing here allocates, waits without bound, or takes a lock that it does not get at once. The first thing printed is a
 //! constant string.
 
+mod chain;
 mod minimal;
 pub(crate) mod notes;
 mod stop;
+mod wire_dump;
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,8 +16,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use machine::exceptions::{
     CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack,
 };
-use machine::{arch, console, emergency, gic, timer};
-use sha2::{Digest, Sha256};
+use machine::{arch, emergency, gic, timer};
 use spin::Mutex;
 use vmcore::afterimage_notes::{
     self as payloads, CrashKind, KernelInfo, ListWriter, Phase, Reason, Timing,
@@ -35,8 +36,6 @@ const NOBODY: usize = usize::MAX;
 
 /// Slot of the CPU that won the crash.
 static WINNER: AtomicUsize = AtomicUsize::new(NOBODY);
-/// How often the winner came here.
-static ENTRIES: AtomicUsize = AtomicUsize::new(0);
 /// Whether the other CPUs have been started, so that they have to be stopped.
 static READY: AtomicBool = AtomicBool::new(false);
 /// Counter at each phase, by `Phase` code.
@@ -153,7 +152,7 @@ pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
     Ok(())
 }
 
-/// Unloads the capture kernel: a crash then prints its report and halts.
+/// Unloads the capture kernel: a crash then ends in the minimal dump.
 ///
 /// # Errors
 /// There is no region, or it could not be mapped.
@@ -179,8 +178,8 @@ pub struct TestReport {
 pub fn test() -> Result<TestReport, ChangeError> {
     region::with_region(|region, _| {
         let start = arch::counter();
-        let is_image_good =
-            region.with_open_for_test(|open| open.is_some_and(|open| is_digest_right(&open)));
+        let is_image_good = region
+            .with_open_for_test(|open| open.is_some_and(|open| chain::is_digest_right(&open)));
         let digest_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
         Ok(TestReport {
             is_image_good,
@@ -234,7 +233,7 @@ pub(crate) fn die(
         if winner != slot {
             stop::lose(registers);
         }
-        crash_in_crash_path(registers, fault, what);
+        chain::crash_in_crash_path(registers, fault, what);
     }
     reach(Phase::Fault);
     reach(Phase::Won);
@@ -274,55 +273,15 @@ fn store(crash: Crash) {
     }
 }
 
-/// A fault inside the crash path: each level does less. First what is missing is made up for and the handover is tried, then
-/// the handover alone, then the minimal dump; then the CPU halts.
-fn crash_in_crash_path(
-    registers: &Registers,
-    fault: Option<(u64, u64)>,
-    what: fmt::Arguments<'_>,
-) -> ! {
-    // Counted first: printing itself may be what faults.
-    let level = ENTRIES.fetch_add(1, Ordering::AcqRel);
-    if level > 2 {
-        arch::halt();
-    }
-    let crash = CRASH.try_lock().and_then(|crash| *crash);
-    if level == 0 {
-        if READY.load(Ordering::Acquire) {
-            gic::send_stop();
-        }
-        let (esr, far) = fault.unwrap_or((0, 0));
-        emergency!("\nA second crash, in the crash path\n");
-        emergency!(
-            "  pc {:#018x} esr {esr:#010x} far {far:#018x}\n",
-            registers.pc
-        );
-        if let Some(crash) = &crash {
-            let stops = stop::wait_for_others(crash.slot);
-            notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
-            gic::quiesce();
-            timer::stop();
-            notes::write_machine(|writer| write_machine_notes(writer, crash, &stops));
-        }
-        emergency!("  {what}\n");
-        leave(crash.as_ref())
-    }
-    if level == 1 {
-        leave(None)
-    }
-    if let Some(crash) = &crash {
-        minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot);
-    }
-    halt("the crash path failed again and again")
-}
-
 extern "C" fn on_crash_stack(_: u64) -> ! {
     if READY.load(Ordering::Acquire) {
         gic::send_stop();
     }
     emergency!("\n\nAfterimage: this machine has crashed\n");
     let crash = CRASH.try_lock().and_then(|crash| *crash);
-    let Some(crash) = crash else { leave(None) };
+    let Some(crash) = crash else {
+        chain::leave(None)
+    };
     // While the others stop.
     print_summary(&crash);
     let stops = stop::wait_for_others(crash.slot);
@@ -341,7 +300,7 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     timer::stop();
     reach(Phase::Quiesced);
     notes::write_machine(|writer| write_machine_notes(writer, &crash, &stops));
-    leave(Some(&crash))
+    chain::leave(Some(&crash))
 }
 
 fn print_summary(crash: &Crash) {
@@ -439,45 +398,4 @@ fn phase_ticks(phase: Phase) -> u64 {
     PHASES
         .get(phase.code() as usize)
         .map_or(0, |slot| slot.load(Ordering::Relaxed))
-}
-
-/// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
-fn leave(crash: Option<&Crash>) -> ! {
-    let open = region::active().and_then(|region| region.open_for_crash());
-    match open {
-        Some(open) if is_digest_right(&open) => {
-            reach(Phase::Verified);
-            emergency!("  entering the capture kernel\n");
-            console::drain();
-            open.enter()
-        }
-        Some(_) => {
-            emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n")
-        }
-        // What is armed stands in the region, out of the crashed kernel's reach: it knows better than any flag of ours.
-        None => {
-            emergency!("No capture kernel is loaded: no dump is possible\n");
-            halt("nothing more can be done")
-        }
-    }
-    match crash {
-        Some(crash) => minimal::dump(crash.kind.name(), crash.text.as_str(), crash.slot),
-        None => emergency!("The reason was not recorded\n"),
-    }
-    halt("end of the minimal dump")
-}
-
-fn is_digest_right(open: &machine::region::OpenRegion) -> bool {
-    let mut digest = Sha256::new();
-    for segment in open.segments() {
-        digest.update(segment);
-    }
-    let found: [u8; 32] = digest.finalize().into();
-    found == *open.expected_digest()
-}
-
-fn halt(why: &str) -> ! {
-    emergency!("Halted: {why}\n");
-    console::drain();
-    arch::halt()
 }

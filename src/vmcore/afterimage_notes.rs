@@ -5,6 +5,7 @@
 //! Reason and kernel are single structures; the others are a [`list`] of entries of one size, with a CRC-32C. The
 //! capture kernel uses them as hints for order, never for bounds.
 
+mod fallback;
 mod gaps;
 mod kernel;
 pub mod list;
@@ -15,6 +16,7 @@ mod sysregs;
 mod threads;
 mod timings;
 
+pub use fallback::{CopyState, Fallback, FallbackLevel};
 pub use gaps::Gap;
 pub use kernel::KernelInfo;
 pub use list::{Entries, Entry, ListWriter};
@@ -45,6 +47,8 @@ pub const TIMINGS: u32 = FIRST + 7;
 pub const REGIONS: u32 = FIRST + 8;
 /// Note type of [`KernelInfo`].
 pub const KERNEL: u32 = FIRST + 9;
+/// Note type of [`Fallback`].
+pub const FALLBACK: u32 = FIRST + 32;
 
 /// The version that these layouts have.
 pub const VERSION: u32 = 1;

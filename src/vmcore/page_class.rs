@@ -60,13 +60,15 @@ pub enum PageClass {
     Unreadable,
     /// It was sent, or should have been, but did not arrive whole.
     Lost,
+    /// It was not looked at: a minimal dump does without it, or the capture kernel failed when it came to it.
+    Skipped,
 }
 
 impl PageClass {
     /// How many classes there are; codes are below this.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
-    /// Returns the class's number in notes and on the wire.
+    /// Returns the class's number in notes.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -77,6 +79,7 @@ impl PageClass {
             Self::Secret => 4,
             Self::Unreadable => 5,
             Self::Lost => 6,
+            Self::Skipped => 7,
         }
     }
 
@@ -91,6 +94,7 @@ impl PageClass {
             4 => Some(Self::Secret),
             5 => Some(Self::Unreadable),
             6 => Some(Self::Lost),
+            7 => Some(Self::Skipped),
             _ => None,
         }
     }
@@ -106,6 +110,7 @@ impl PageClass {
             Self::Secret => "secret",
             Self::Unreadable => "unreadable",
             Self::Lost => "lost",
+            Self::Skipped => "skipped",
         }
     }
 
@@ -143,6 +148,6 @@ mod tests {
             .filter_map(PageClass::from_code)
             .map(PageClass::code)
             .collect();
-        assert_eq!(back, (0..7).collect::<std::vec::Vec<u8>>());
+        assert_eq!(back, (0..8).collect::<std::vec::Vec<u8>>());
     }
 }

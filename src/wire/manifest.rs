@@ -90,6 +90,8 @@ pub struct Manifest {
     pub range_count: u32,
     /// The system counter's frequency in Hz.
     pub counter_hz: u32,
+    /// Whether the crashed kernel itself sends what it can, because no capture kernel could be entered.
+    pub is_minimal: bool,
 }
 
 impl Manifest {
@@ -110,6 +112,7 @@ impl Manifest {
             note_segments: 0,
             range_count: 0,
             counter_hz: 0,
+            is_minimal: false,
         }
     }
 
@@ -147,7 +150,7 @@ impl Manifest {
     ///
     /// Layout: part u8, parts u8, version min u8, version max u8, source u8, build ID length u8, ranges in this part u16,
     /// dump id 16 bytes, build ID 32 bytes, page size u32, CPUs u32, dump level u32, elfcorehdr length u32, PT_NOTEs u32,
-    /// ranges in all u32, counter Hz u32, session u32, round u8, reserved 7 bytes; per range vaddr u64, paddr u64, length u64, flags u32,
+    /// ranges in all u32, counter Hz u32, session u32, round u8, flags u8 (bit 0: minimal), reserved 6 bytes; per range vaddr u64, paddr u64, length u64, flags u32,
     /// reserved u32.
     ///
     /// # Errors
@@ -183,7 +186,8 @@ impl Manifest {
         writer.u32(self.counter_hz)?;
         writer.u32(pass.session)?;
         writer.u8(pass.round)?;
-        writer.zeros(7)?;
+        writer.u8(u8::from(self.is_minimal))?;
+        writer.zeros(6)?;
         for range in here {
             writer.u64(range.vaddr)?;
             writer.u64(range.paddr)?;
@@ -245,7 +249,7 @@ impl<'a> Part<'a> {
             });
         }
         let ranges_here = usize::from(reader.u16()?);
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             version_min,
             version_max,
             source,
@@ -259,12 +263,14 @@ impl<'a> Part<'a> {
             note_segments: reader.u32()?,
             range_count: reader.u32()?,
             counter_hz: reader.u32()?,
+            is_minimal: false,
         };
         let pass = Pass {
             session: reader.u32()?,
             round: reader.u8()?,
         };
-        reader.take(7)?;
+        manifest.is_minimal = reader.u8()? & 1 != 0;
+        reader.take(6)?;
         if manifest.page_size as usize != crate::PAGE_SIZE {
             return Err(Error::BadValue {
                 offset: 56,

@@ -12,7 +12,7 @@ use crate::{Error, PAGE_SIZE};
 /// Bytes for the table while a block is being written; also the longest table.
 pub const TABLE_MAX: usize = 4096;
 /// Bytes of the table's length.
-const COUNT_LEN: usize = 2;
+pub(crate) const COUNT_LEN: usize = 2;
 /// Longest run: head, start, source.
 const RUN_MAX: usize = 3 * VARINT_MAX;
 /// In a run's head: the number of pages begins above class and jump bit.
@@ -22,7 +22,7 @@ const JUMP: u64 = 8;
 /// In a run's head: its class.
 const CLASS_MASK: u64 = 7;
 
-/// What became of a page on the target; the numbers are those of the notes.
+/// What became of a page on the target; the numbers up to 5 are those of the notes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PageClass {
     /// Its bytes are in the block.
@@ -37,12 +37,14 @@ pub enum PageClass {
     Secret,
     /// Reading it failed.
     Unreadable,
+    /// It was not looked at: a minimal dump does without it, or the capture kernel failed when it came to it.
+    Skipped,
     /// It holds what another page holds, whose bytes are in this block or in one of a lower number.
     Duplicate,
 }
 
 impl PageClass {
-    /// Returns the class's number; 6 is that of lost pages, which no sender knows of.
+    /// Returns the class's number.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -52,6 +54,7 @@ impl PageClass {
             Self::AppData => 3,
             Self::Secret => 4,
             Self::Unreadable => 5,
+            Self::Skipped => 6,
             Self::Duplicate => 7,
         }
     }
@@ -68,6 +71,7 @@ impl PageClass {
             3 => Ok(Self::AppData),
             4 => Ok(Self::Secret),
             5 => Ok(Self::Unreadable),
+            6 => Ok(Self::Skipped),
             7 => Ok(Self::Duplicate),
             code => Err(Error::UnknownPageClass(code)),
         }
@@ -140,7 +144,7 @@ impl Run {
         is_next.then_some(Self { pages, ..*self })
     }
 
-    fn write(&self, writer: &mut Writer<'_>, expected: u64) -> Result<(), Error> {
+    pub(crate) fn write(&self, writer: &mut Writer<'_>, expected: u64) -> Result<(), Error> {
         let jump = if self.pa == expected { 0 } else { JUMP };
         let head = u64::from(self.pages) << PAGES_SHIFT | jump | u64::from(self.class.code());
         writer.varint(head)?;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The minimal dumper: reason, registers, stacks and log as text, when no capture kernel can be entered.
+//! The minimal dumper, when no capture kernel can be entered: reason, registers, stacks and log as text, then as frames.
 //!
-//! Memory is read with a guard: what cannot be read is left out, and said so.
+//! Text first: it needs no host command, and is what a log of the console holds. Memory is read with a guard: what cannot be read is left out, and said so.
 
 use machine::emergency;
 use machine::own_memory::OwnMemory;
 use vmcore::log_ring::LogReader;
 use vmcore::{PhysMemory, Registers};
 
-use super::notes;
+use super::{Crash, notes, wire_dump};
 use crate::logger;
 
 /// Bytes of each stack that are printed, from its stack pointer up.
@@ -16,9 +16,15 @@ const STACK_BYTES: u64 = 2048;
 /// Bytes of a line.
 const LINE: u64 = 32;
 
-/// Prints what can be saved without a capture kernel: the crashing CPU first, then the others.
-pub(super) fn dump(kind: &str, text: &str, slot: usize) {
-    emergency!("\n--- minimal dump: begin\nreason {kind}: {text}\nbuild-id ");
+/// Prints and sends what can be saved without a capture kernel, the crashing CPU first; `why` says why there is none.
+pub(super) fn dump(crash: Option<&Crash>, why: &str) {
+    let slot = crash.map_or_else(machine::percpu::current_slot, |crash| crash.slot);
+    emergency!("\n--- minimal dump: begin\n");
+    match crash {
+        Some(crash) => emergency!("reason {}: {}\n", crash.kind.name(), crash.text.as_str()),
+        None => emergency!("reason not recorded\n"),
+    }
+    emergency!("build-id ");
     for byte in machine::image::build_id() {
         emergency!("{byte:02x}");
     }
@@ -31,7 +37,9 @@ pub(super) fn dump(kind: &str, text: &str, slot: usize) {
     }
     emergency!("log\n");
     dump_log();
-    emergency!("--- minimal dump: end\n");
+    emergency!("--- minimal dump: end of the text; frames for `afterimage receive` follow\n");
+    wire_dump::send(slot, why);
+    emergency!("\n--- minimal dump: end\n");
 }
 
 fn dump_cpu(cpu: usize, registers: &Registers) {

@@ -93,6 +93,50 @@ pub(super) fn saved_registers(slot: usize) -> Option<Registers> {
         .map(|status| status.registers)
 }
 
+/// Adds to the machine-wide buffer, behind what stands there. Nothing when it is being written.
+pub(super) fn append_machine(add: impl FnOnce(&mut NoteWriter<'_>) -> Result<(), Error>) {
+    let Some(mut buffer) = MACHINE_NOTES.try_lock() else {
+        return;
+    };
+    let mut written = Notes::new(&buffer.0);
+    written.by_ref().for_each(drop);
+    let end = written.offset().next_multiple_of(4);
+    let Some(room) = buffer.0.get_mut(end..) else {
+        return;
+    };
+    if let Ok(mut writer) = NoteWriter::new(room) {
+        // What does not fit is missing; what was written before stands.
+        let _ = add(&mut writer);
+    }
+}
+
+/// Number of buffers: each CPU's, then the machine's.
+pub(super) fn buffers() -> usize {
+    machine::percpu::capacity().saturating_add(1)
+}
+
+/// Calls `read` with physical address and bytes of buffer `number`, up to the last note. Nothing when there is no note, or it is
+/// being written.
+pub(super) fn with_buffer(number: usize, read: impl FnOnce(u64, &[u8])) {
+    let is_machine = number.saturating_add(1) == buffers();
+    if is_machine {
+        if let Some(buffer) = MACHINE_NOTES.try_lock() {
+            read_notes(&buffer.0, read);
+        }
+    } else if let Some(buffer) = CPU_NOTES.get(number).and_then(Mutex::try_lock) {
+        read_notes(&buffer.0, read);
+    }
+}
+
+fn read_notes(bytes: &[u8], read: impl FnOnce(u64, &[u8])) {
+    let mut notes = Notes::new(bytes);
+    notes.by_ref().for_each(drop);
+    let used = bytes.get(..notes.offset()).unwrap_or_default();
+    if !used.is_empty() {
+        read(machine::image::physical(bytes.as_ptr().addr() as u64), used);
+    }
+}
+
 /// Fills the machine-wide buffer.
 pub(crate) fn write_machine(fill: impl FnOnce(&mut NoteWriter<'_>) -> Result<(), Error>) {
     let Some(mut buffer) = MACHINE_NOTES.try_lock() else {

@@ -169,10 +169,6 @@ fn block_with_an_absurd_table_is_refused() {
         MemoryBlock::decode(&[9, 0, 0]),
         Err(Error::Truncated { .. })
     ));
-    assert_eq!(
-        MemoryBlock::decode(&[1, 0, 0x16]).unwrap_err(),
-        Error::UnknownPageClass(6)
-    );
     // Before the first page, no pages, and more data pages than any block has.
     assert!(MemoryBlock::decode(&[2, 0, 0x18, 1]).is_err());
     assert!(MemoryBlock::decode(&[1, 0, 0]).is_err());

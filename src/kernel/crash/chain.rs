@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The way out of a crash, and what is left when it is barred: the chain of fallbacks.
+//!
+//! A capture kernel whose digest is right is entered; without one the minimal dumper sends what this kernel can send of itself. A crash
+//! inside the crash path goes one level down each time, and the last level halts.
+
+use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use machine::region::OpenRegion;
+use machine::{arch, console, emergency, gic, timer};
+use sha2::{Digest, Sha256};
+use vmcore::Registers;
+use vmcore::afterimage_notes::{CopyState, FALLBACK, Fallback, FallbackLevel, Phase};
+use vmcore::notes::AFTERIMAGE;
+
+use super::{CRASH, Crash, READY, minimal, notes, reach, stop, write_machine_notes};
+use crate::region;
+
+/// How often the winner came here again.
+static ENTRIES: AtomicUsize = AtomicUsize::new(0);
+
+/// A fault inside the crash path: each level does less. First what is missing is made up for and the handover is tried, then
+/// the handover alone, then the minimal dump; then the CPU halts.
+pub(super) fn crash_in_crash_path(
+    registers: &Registers,
+    fault: Option<(u64, u64)>,
+    what: fmt::Arguments<'_>,
+) -> ! {
+    // Counted first: printing itself may be what faults.
+    let level = ENTRIES.fetch_add(1, Ordering::AcqRel);
+    if level > 2 {
+        arch::halt();
+    }
+    let crash = CRASH.try_lock().and_then(|crash| *crash);
+    if level == 0 {
+        if READY.load(Ordering::Acquire) {
+            gic::send_stop();
+        }
+        let (esr, far) = fault.unwrap_or((0, 0));
+        emergency!("\nA second crash, in the crash path\n");
+        emergency!(
+            "  pc {:#018x} esr {esr:#010x} far {far:#018x}\n",
+            registers.pc
+        );
+        if let Some(crash) = &crash {
+            let stops = stop::wait_for_others(crash.slot);
+            notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
+            gic::quiesce();
+            timer::stop();
+            notes::write_machine(|writer| write_machine_notes(writer, crash, &stops));
+        }
+        emergency!("  {what}\n");
+        leave(crash.as_ref())
+    }
+    if level == 1 {
+        leave(crash.as_ref())
+    }
+    end_minimal(
+        crash.as_ref(),
+        [CopyState::NotChecked; 2],
+        "the crash path failed again and again",
+    )
+}
+
+/// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
+pub(super) fn leave(crash: Option<&Crash>) -> ! {
+    let absent = [CopyState::Absent; 2];
+    // What is armed stands in the region, out of the crashed kernel's reach: it knows better than any flag of ours.
+    let Some(open) = region::active().and_then(|region| region.open_for_crash()) else {
+        emergency!("No capture kernel is loaded\n");
+        end_minimal(crash, absent, "no capture kernel is loaded")
+    };
+    if is_digest_right(&open) {
+        reach(Phase::Verified);
+        say_level(FallbackLevel::FirstCopy, [CopyState::Good, absent[1]]);
+        emergency!("  entering the capture kernel\n");
+        console::drain();
+        open.enter()
+    }
+    emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n");
+    end_minimal(
+        crash,
+        [CopyState::WrongDigest, absent[1]],
+        "the capture kernel is corrupted (its digest is wrong)",
+    )
+}
+
+/// Whether the armed segments are what was loaded.
+pub(super) fn is_digest_right(open: &OpenRegion) -> bool {
+    let mut digest = Sha256::new();
+    for segment in open.segments() {
+        digest.update(segment);
+    }
+    let found: [u8; 32] = digest.finalize().into();
+    found == *open.expected_digest()
+}
+
+fn say_level(level: FallbackLevel, copies: [CopyState; 2]) {
+    let note = Fallback { level, copies };
+    notes::append_machine(|writer| {
+        writer.note_with(AFTERIMAGE, FALLBACK, |desc| note.encode(desc))
+    });
+}
+
+fn end_minimal(crash: Option<&Crash>, copies: [CopyState; 2], why: &str) -> ! {
+    say_level(FallbackLevel::Minimal, copies);
+    minimal::dump(crash, why);
+    emergency!("Halted: end of the minimal dump; {why}\n");
+    console::drain();
+    arch::halt()
+}
