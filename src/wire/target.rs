@@ -36,9 +36,11 @@ const ONE_WAY_LEN: usize = (parity::PAYLOAD_MAX - PIECE_HEADER_LEN) / UNIT * UNI
 const POLL_AFTER_US: u64 = 80_000;
 /// The same while the host is silent.
 const POLL_SILENT_US: u64 = 400_000;
-/// Time between two questions to a host that is not heard, in the midst of everything else: on a line that lets no long frame
-/// through, these short ones start the talk.
+/// Time to the first question to a host that is not heard, in the midst of everything else: on a line that lets no long frame
+/// through, these short ones start the talk. Each takes a place among those that parity covers, so they get rarer: twice
+/// the time to the next one, up to the longest.
 const ASK_US: u64 = 2_000_000;
+const ASK_MAX_US: u64 = 16_000_000;
 /// Silence of the host after which losses say nothing about the line: the cable was out.
 const SILENT_US: u64 = 1_000_000;
 
@@ -67,6 +69,8 @@ pub struct Target<'a> {
     last_sent_us: u64,
     /// When the host was last asked, or the first frame was made.
     last_asked_us: Option<u64>,
+    /// Time from then to the next question.
+    ask_after_us: u64,
     last_rejected_us: Option<u64>,
     negotiation: Negotiation,
     counts: Counts,
@@ -96,6 +100,7 @@ impl<'a> Target<'a> {
             last_heard_us: 0,
             last_sent_us: 0,
             last_asked_us: None,
+            ask_after_us: ASK_US,
             last_rejected_us: None,
             negotiation: Negotiation::new(),
             counts: Counts::default(),
@@ -423,9 +428,14 @@ impl<'a> Target<'a> {
     fn is_time_to_ask(&mut self, now_us: u64) -> bool {
         let is_heard = self.is_answered() && self.silence_us(now_us) <= SILENT_US;
         let asked_us = *self.last_asked_us.get_or_insert(now_us);
-        let is_time = self.has_parity && !is_heard && now_us.saturating_sub(asked_us) >= ASK_US;
+        if is_heard {
+            self.ask_after_us = ASK_US;
+        }
+        let waited_us = now_us.saturating_sub(asked_us);
+        let is_time = self.has_parity && !is_heard && waited_us >= self.ask_after_us;
         if is_time {
             self.last_asked_us = Some(now_us);
+            self.ask_after_us = self.ask_after_us.saturating_mul(2).min(ASK_MAX_US);
         }
         is_time
     }
