@@ -126,7 +126,7 @@ fn socket_run(boot: CpuSeconds) -> Way {
         &format!("{link},server=on,wait=on"),
         boot,
     );
-    let status = Deadline::after(linux_guest::LIMIT)
+    let status = Deadline::after(linux_guest::limit())
         .poll(|| receiver.try_wait().expect("the state of the host command"));
     assert!(
         status.is_some_and(|status| status.success()),
@@ -151,7 +151,7 @@ fn script_run(name: &'static str, dir: &Path, serial: &str, boot: CpuSeconds) ->
     let meter = CpuMeter::start(pidfile.clone());
     let started = std::time::Instant::now();
     let mut script = linux_guest::spawn(dir, serial, &["-pidfile", &pidfile.display().to_string()]);
-    let status = Deadline::after(linux_guest::LIMIT)
+    let status = Deadline::after(linux_guest::limit())
         .poll(|| script.try_wait().expect("the state of the script"));
     let whole = started.elapsed();
     linux_guest::stop(&mut script);
@@ -175,7 +175,7 @@ trait Timed {
 impl Timed for Command {
     fn timed(&mut self) -> Duration {
         let started = std::time::Instant::now();
-        let _output = run(self, linux_guest::LIMIT).success();
+        let _output = run(self, linux_guest::limit()).success();
         started.elapsed()
     }
 }
