@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every crash that can be provoked: gdb and `afterimage bt` name the same functions and lines, down to the one at fault.
 
+use std::fmt;
+
 use blackbox::backtrace::{self, Frame};
 use blackbox::oracle::{self, Crashed};
-use blackbox::{Entry, Machine, host, symbols};
+use blackbox::{Entry, Machine, host, matrix, symbols};
 use serde_json::json;
 
 /// The three calls above each crash, innermost first.
@@ -206,6 +208,47 @@ fn endless_loop_is_ended_by_a_break() {
     running.console.send(b"c");
     let crashed = oracle::finish(running);
     assert_reaches(&agreed_frames(&crashed), &["kernel::lkdtm::endless_loop"]);
+}
+
+/// A name, the kind of its reason, and a part of its text.
+struct Named(&'static str, &'static str, &'static str);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+#[test]
+fn further_names_of_lkdtm_are_crashes_of_their_kind() {
+    let rows = [
+        Named("WARNING_MESSAGE", "warn", "lkdtm: WARNING"),
+        Named("PANIC_IN_HARDIRQ", "panic", "lkdtm: PANIC_IN_HARDIRQ"),
+        Named("PANIC_STOP_IRQOFF", "panic", "lkdtm: PANIC_STOP_IRQOFF"),
+        Named("BUG_IN_HARDIRQ", "exception", "BRK while handling"),
+        Named("OVERFLOW_SIGNED", "panic", "attempt to add with overflow"),
+        Named("OVERFLOW_UNSIGNED", "panic", "attempt to add with overflow"),
+        Named("ARRAY_BOUNDS", "panic", "the len is 8 but the index is 8"),
+        Named("WRITE_KERN", "exception", "permission fault"),
+        Named("EXEC_RODATA", "exception", "instruction abort"),
+        Named("EXEC_STACK", "exception", "instruction abort"),
+        Named("EXEC_KMALLOC", "exception", "instruction abort"),
+        Named("EXEC_NULL", "exception", "instruction abort at 0x0"),
+        Named("STACK_GUARD_PAGE_LEADING", "stack-overflow", "guard page"),
+        Named("STACK_GUARD_PAGE_TRAILING", "stack-overflow", "guard page"),
+    ];
+    matrix::for_each(&rows, |Named(name, kind, text)| {
+        let crashed = oracle::crash(machine(name).append("lkdtm_cpu=1 panic_on_warn"));
+        let reason = host::info(&crashed.dump.path)["reason"].clone();
+        assert_eq!(reason["kind"], json!(kind), "{reason}");
+        assert!(
+            reason["text"]
+                .as_str()
+                .is_some_and(|found| found.contains(text)),
+            "{reason}"
+        );
+        assert_eq!(crashed.dump.registers().len(), 2, "registers of both CPUs");
+    });
 }
 
 #[test]

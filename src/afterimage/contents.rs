@@ -5,8 +5,8 @@
 
 use vmcore::afterimage_notes::{
     BUILD_ID, CpuStop, Entries, Entry, FALLBACK, Fallback, FallbackLevel, GAPS, Gap, KERNEL,
-    KernelInfo, REASON, REGIONS, Reason, Region, STOP, SYSREGS, SysReg, THREADS, TIMINGS, Thread,
-    Timing, cpu_of,
+    KernelInfo, REASON, REGIONS, Reason, Region, STOP, SYSREGS, SysReg, TAINT, THREADS, TIMINGS,
+    Taint, Thread, Timing, cpu_of,
 };
 use vmcore::notes::{AFTERIMAGE, CORE, Notes, VMCOREINFO};
 use vmcore::registers::{NT_PRSTATUS, PrStatus};
@@ -21,6 +21,8 @@ pub struct Contents<'a> {
     pub statuses: Vec<PrStatus>,
     /// Why it crashed.
     pub reason: Option<Reason<'a>>,
+    /// What made its state doubtful before; `None` when the dump does not say.
+    pub taint: Option<Taint>,
     /// GNU build ID of the crashed kernel.
     pub build_id: Option<&'a [u8]>,
     /// How far down the crash path's chain of fallbacks the dump comes from.
@@ -77,6 +79,7 @@ impl<'a> Contents<'a> {
     fn add_own(&mut self, kind: u32, desc: &'a [u8]) -> Result<(), vmcore::Error> {
         match kind {
             REASON => self.reason = Some(Reason::decode(desc)?),
+            TAINT => self.taint = Some(Taint::decode(desc)?),
             BUILD_ID => self.build_id = Some(desc),
             FALLBACK => self.fallback = Some(Fallback::decode(desc)?),
             STOP => self.stops = list(desc)?,

@@ -229,6 +229,7 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
         "source": source(contents),
         "reason": reason,
         "fallback": fallback,
+        "taint": contents.taint.map_or(0, |taint| taint.flags),
         "build_id": contents.build_id.map(hex),
         "ram": ram(core, contents).iter().map(range_json).collect::<Vec<_>>(),
         "cpus": cpus,
@@ -305,6 +306,9 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
                 fallback.level.name()
             ),
         );
+    }
+    if let Some(taint) = &contents.taint {
+        line("taint", taint.to_string());
     }
     line(
         "build ID",

@@ -14,7 +14,7 @@ use machine::{arch, console, emergency, exceptions, gic, psci};
 
 use crate::board::Board;
 use crate::params::Params;
-use crate::{cpus, crash, interrupts, lkdtm, load, logger, memory, region, sysrq};
+use crate::{cpus, crash, interrupts, lkdtm, load, logger, memory, region, sysrq, watch};
 
 /// What the program is told.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +153,7 @@ fn bring_up(
     lkdtm::plan(&params);
     sysrq::set_sequence(params.sysrq_sequence);
     crate::warn::set_policy(params.panic_on_warn, params.panic_on_taint);
+    watch::set_policy(&params.watch);
     for range in map.ram().iter() {
         log::info!("RAM {range}");
     }
@@ -183,6 +184,7 @@ fn bring_up(
     crash::ready();
     let running = cpus::start_all(params.max_cpus);
     log::info!("{running} CPUs run");
+    watch::announce(running);
     Ok(Boot {
         command_line: line,
         dtb: own,

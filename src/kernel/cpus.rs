@@ -8,7 +8,7 @@ use boot_config::{Dtb, DtbError};
 use machine::layout::MAX_CPUS;
 use machine::{arch, gic, percpu, smp};
 
-use crate::{interrupts, lkdtm};
+use crate::{interrupts, lkdtm, watch};
 
 /// Longest wait for a CPU to come up.
 const START_US: u64 = 1_000_000;
@@ -122,6 +122,7 @@ pub fn idle() -> ! {
         if let Some(rounds) = IDLE_ROUNDS.get(percpu::current_slot()) {
             rounds.fetch_add(1, Ordering::Relaxed);
         }
+        watch::idled();
         lkdtm::poll();
         arch::wait_for_interrupt();
     }

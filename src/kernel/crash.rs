@@ -26,7 +26,7 @@ use vmcore::{Error, Registers};
 
 use crate::region;
 pub use crate::region::ChangeError;
-use crate::{cpus, dump, load, threads};
+use crate::{cpus, dump, load, threads, warn, watch};
 
 pub(crate) use stop::stop_this_cpu;
 
@@ -238,6 +238,7 @@ pub(crate) fn die(
     reach(Phase::Fault);
     reach(Phase::Won);
     crate::HEAP.close();
+    warn::disarm();
     let (esr, far) = fault.unwrap_or((0, 0));
     let system = arch::system_registers();
     let registers = *registers;
@@ -285,6 +286,7 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     // While the others stop.
     print_summary(&crash);
     let stops = stop::wait_for_others(crash.slot);
+    watch::print_accused();
     reach(Phase::Stopped);
     // The last line of the log, now that nobody else writes to it.
     crate::logger::note_in_ring(format_args!(
@@ -320,6 +322,7 @@ fn print_summary(crash: &Crash) {
         crash.esr,
         crash.far
     );
+    warn::print_taint();
 }
 
 fn write_machine_notes(
@@ -339,6 +342,7 @@ fn write_machine_notes(
     };
     writer.note_with(AFTERIMAGE, payloads::REASON, |desc| reason.encode(desc))?;
     writer.note(AFTERIMAGE, payloads::BUILD_ID, machine::image::build_id())?;
+    warn::write_note(writer)?;
     writer.note_with(AFTERIMAGE, payloads::STOP, |desc| {
         let mut list = ListWriter::new(desc, 0)?;
         for stop in stops.iter() {

@@ -9,10 +9,10 @@ use machine::layout::{LINEAR_BASE, WINDOW_BASE};
 use machine::{arch, console, gic, percpu, region, timer};
 use vmcore::afterimage_notes::{CrashKind, StopStatus};
 
-use crate::{crash, lkdtm, sysrq};
+use crate::{crash, lkdtm, sysrq, watch};
 
 /// Period of the tick on each CPU.
-const TICK_US: u64 = 10_000;
+pub(crate) const TICK_US: u64 = 10_000;
 const NO_INTERRUPT: u32 = u32::MAX;
 
 static TIMER_INTID: AtomicU32 = AtomicU32::new(NO_INTERRUPT);
@@ -74,6 +74,7 @@ fn irq(frame: &mut TrapFrame) {
     if intid == TIMER_INTID.load(Ordering::Relaxed) {
         timer::arm_after_us(TICK_US);
         gic::end(intid);
+        watch::tick(frame);
         lkdtm::tick();
     } else if intid == CONSOLE_INTID.load(Ordering::Relaxed) {
         console::acknowledge_receive_interrupt();

@@ -34,6 +34,7 @@ mod region;
 mod sysrq;
 pub mod threads;
 pub mod warn;
+pub mod watch;
 
 pub use board::Board;
 pub use boot::{Boot, start};

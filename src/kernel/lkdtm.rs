@@ -2,7 +2,9 @@
 //! `lkdtm=NAME[@MS]`: provokes the crash NAME, MS milliseconds after boot, on CPU `lkdtm_cpu=` (default 0).
 //!
 //! Names are those of Linux's LKDTM, and a few of our own. Crashes happen in thread context, from [`crate::idle`]; a program
-//! that never idles gets it from its tick.
+//! that never idles gets it from its tick, and so do those whose name ends in `IN_HARDIRQ`.
+
+mod lockups;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -20,16 +22,44 @@ const NEVER: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Crash {
     Panic,
+    /// While the other CPUs spin with interrupts masked.
+    PanicStopIrqOff,
+    PanicInHardIrq,
     Bug,
+    BugInHardIrq,
     Warning,
     Exception,
     AccessNull,
     Unaligned,
     WriteReadOnly,
+    WriteKernel,
     ExecData,
+    ExecReadOnly,
+    ExecStack,
+    ExecHeap,
+    ExecNull,
     ExhaustStack,
     CorruptStack,
+    StackGuardLeading,
+    StackGuardTrailing,
+    OverflowSigned,
+    OverflowUnsigned,
+    ArrayBounds,
     Loop,
+    /// Ticks come, and the program makes no progress.
+    SoftLockup,
+    /// Ours: busy for good, and says so: no lockup.
+    LoopTouching,
+    /// Interrupts are masked for good.
+    HardLockup,
+    /// Ours: all of DAIF is masked for good.
+    HardLockupAll,
+    /// A lock taken twice by one CPU.
+    SpinLockup,
+    /// Ours: a lock that another CPU does not give back.
+    SpinLockupHeld,
+    /// A thread that checks in once.
+    HungTask,
     /// Ours: a stray write to the crash region, not mapped at stage 1.
     WriteRegion,
     /// Ours: the same through a mapping, refused by stage 2.
@@ -40,34 +70,62 @@ enum Crash {
     PatternMasked,
 }
 
-const NAMES: [(&str, Crash); 15] = [
+const NAMES: [(&str, Crash); 36] = [
     ("PANIC", Crash::Panic),
+    ("PANIC_STOP_IRQOFF", Crash::PanicStopIrqOff),
+    ("PANIC_IN_HARDIRQ", Crash::PanicInHardIrq),
     ("BUG", Crash::Bug),
+    ("BUG_IN_HARDIRQ", Crash::BugInHardIrq),
     ("WARNING", Crash::Warning),
+    ("WARNING_MESSAGE", Crash::Warning),
     ("EXCEPTION", Crash::Exception),
     ("ACCESS_NULL", Crash::AccessNull),
     ("UNALIGNED", Crash::Unaligned),
     ("WRITE_RO", Crash::WriteReadOnly),
+    ("WRITE_KERN", Crash::WriteKernel),
     ("EXEC_DATA", Crash::ExecData),
+    ("EXEC_RODATA", Crash::ExecReadOnly),
+    ("EXEC_STACK", Crash::ExecStack),
+    ("EXEC_KMALLOC", Crash::ExecHeap),
+    ("EXEC_NULL", Crash::ExecNull),
     ("EXHAUST_STACK", Crash::ExhaustStack),
     ("CORRUPT_STACK", Crash::CorruptStack),
+    ("STACK_GUARD_PAGE_LEADING", Crash::StackGuardLeading),
+    ("STACK_GUARD_PAGE_TRAILING", Crash::StackGuardTrailing),
+    ("OVERFLOW_SIGNED", Crash::OverflowSigned),
+    ("OVERFLOW_UNSIGNED", Crash::OverflowUnsigned),
+    ("ARRAY_BOUNDS", Crash::ArrayBounds),
     ("LOOP", Crash::Loop),
+    ("SOFTLOCKUP", Crash::SoftLockup),
+    ("LOOP_TOUCHING", Crash::LoopTouching),
+    ("HARDLOCKUP", Crash::HardLockup),
+    ("HARDLOCKUP_ALL", Crash::HardLockupAll),
+    ("SPINLOCKUP", Crash::SpinLockup),
+    ("SPINLOCKUP_HELD", Crash::SpinLockupHeld),
+    ("HUNG_TASK", Crash::HungTask),
     ("WRITE_CRASHKERNEL", Crash::WriteRegion),
     ("WRITE_CRASHKERNEL_MAPPED", Crash::WriteRegionMapped),
     ("PATTERN", Crash::PatternOpen),
     ("PATTERN_MASKED", Crash::PatternMasked),
 ];
 
+impl Crash {
+    fn is_in_interrupt(self) -> bool {
+        matches!(self, Self::PanicInHardIrq | Self::BugInHardIrq)
+    }
+}
+
 static PLANNED: Mutex<Option<Crash>> = Mutex::new(None);
 static CPU: AtomicUsize = AtomicUsize::new(0);
 /// Counter value at which it is due.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
 static DONE: AtomicBool = AtomicBool::new(false);
+static IS_IN_INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Value that register n of a pattern holds, minus n.
 pub(crate) const PATTERN: u64 = 0x5a5a_0000_c0de_0000;
 
-/// Takes the parameter. An unknown name is logged with the known ones.
+/// Takes the parameter. An unknown name is logged.
 pub(crate) fn plan(params: &Params<'_>) {
     let Some(provoked) = params.lkdtm else { return };
     let Some((_, crash)) = NAMES.iter().find(|(name, _)| *name == provoked.name) else {
@@ -76,6 +134,7 @@ pub(crate) fn plan(params: &Params<'_>) {
     };
     arch::without_irq(|| *PLANNED.lock() = Some(*crash));
     CPU.store(provoked.cpu, Ordering::Release);
+    IS_IN_INTERRUPT.store(crash.is_in_interrupt(), Ordering::Release);
     let ticks = u128::from(provoked.after_ms) * u128::from(arch::counter_hz()) / 1000;
     DUE.store(
         arch::counter().saturating_add(ticks.min(u128::from(u64::MAX)) as u64),
@@ -85,14 +144,20 @@ pub(crate) fn plan(params: &Params<'_>) {
 
 /// Provokes the crash when it is due on this CPU. In thread context.
 pub(crate) fn poll() {
-    if is_due(0) {
+    lockups::help();
+    if !IS_IN_INTERRUPT.load(Ordering::Relaxed) && is_due(0) {
         start();
     }
 }
 
 /// The same from the tick, when no thread polled for a while.
 pub(crate) fn tick() {
-    if is_due(GRACE_MS) {
+    let grace_ms = if IS_IN_INTERRUPT.load(Ordering::Relaxed) {
+        0
+    } else {
+        GRACE_MS
+    };
+    if is_due(grace_ms) {
         start();
     }
 }
@@ -135,18 +200,45 @@ fn handle_request(crash: Crash) {
 fn provoke_crash(crash: Crash) {
     match crash {
         Crash::Panic => panic!("lkdtm: PANIC"),
-        Crash::Bug => provoke::breakpoint(),
+        Crash::PanicStopIrqOff => {
+            lockups::mask_others();
+            panic!("lkdtm: PANIC_STOP_IRQOFF")
+        }
+        Crash::PanicInHardIrq => panic!("lkdtm: PANIC_IN_HARDIRQ"),
+        Crash::Bug | Crash::BugInHardIrq => provoke::breakpoint(),
         Crash::Warning => crate::warn!("lkdtm: WARNING"),
         Crash::Exception => provoke::undefined_instruction(),
         Crash::AccessNull => provoke::write_null(),
         Crash::Unaligned => provoke::unaligned_exclusive(),
         Crash::WriteReadOnly => provoke::write_read_only(),
+        Crash::WriteKernel => provoke::write_kernel(),
         Crash::ExecData => provoke::execute_data(),
+        Crash::ExecReadOnly => provoke::execute_bytes(&RETURN),
+        Crash::ExecStack => provoke::execute_bytes(&core::hint::black_box(RETURN)),
+        Crash::ExecHeap => provoke::execute_bytes(&alloc::vec::Vec::from(RETURN)),
+        Crash::ExecNull => provoke::execute_null(),
         Crash::ExhaustStack => {
             core::hint::black_box(provoke::exhaust_stack());
         }
         Crash::CorruptStack => provoke::corrupt_stack(),
-        Crash::Loop => endless_loop(),
+        Crash::StackGuardLeading => provoke::write_beside_stack(true),
+        Crash::StackGuardTrailing => provoke::write_beside_stack(false),
+        Crash::OverflowSigned => overflow_signed(core::hint::black_box(i32::MAX)),
+        Crash::OverflowUnsigned => overflow_unsigned(core::hint::black_box(u32::MAX)),
+        Crash::ArrayBounds => read_past_array(core::hint::black_box(8)),
+        Crash::Loop | Crash::SoftLockup => endless_loop(),
+        Crash::LoopTouching => lockups::work_and_say_so(),
+        Crash::HardLockup => {
+            arch::mask_irq();
+            endless_loop()
+        }
+        Crash::HardLockupAll => {
+            arch::mask_all();
+            endless_loop()
+        }
+        Crash::SpinLockup => lockups::take_twice(),
+        Crash::SpinLockupHeld => lockups::take_what_another_holds(),
+        Crash::HungTask => lockups::check_in_once(),
         Crash::WriteRegion => {
             if let Some(region) = region::active() {
                 provoke::write_to_region(&region);
@@ -158,10 +250,15 @@ fn provoke_crash(crash: Crash) {
         Crash::PatternOpen => provoke::spin_with_pattern(PATTERN, false),
         Crash::PatternMasked => provoke::spin_with_pattern(PATTERN, true),
     }
-    // A fault that did not come is itself a finding.
-    log::error!("lkdtm: {crash:?} did not crash");
+    if !matches!(crash, Crash::Warning | Crash::HungTask) {
+        // A fault that did not come is itself a finding.
+        log::error!("lkdtm: {crash:?} did not crash");
+    }
     core::hint::black_box(());
 }
+
+/// A `ret` as data.
+static RETURN: [u8; 4] = 0xd65f_03c0_u32.to_le_bytes();
 
 #[inline(never)]
 fn endless_loop() {
@@ -169,4 +266,24 @@ fn endless_loop() {
     loop {
         rounds = core::hint::black_box(rounds.wrapping_add(1));
     }
+}
+
+// The kernel's release profile checks both.
+
+#[inline(never)]
+#[expect(clippy::arithmetic_side_effects, reason = "overflows on purpose")]
+fn overflow_signed(value: i32) {
+    core::hint::black_box(value + 1);
+}
+
+#[inline(never)]
+#[expect(clippy::arithmetic_side_effects, reason = "overflows on purpose")]
+fn overflow_unsigned(value: u32) {
+    core::hint::black_box(value + 1);
+}
+
+#[inline(never)]
+#[expect(clippy::indexing_slicing, reason = "reads past the end on purpose")]
+fn read_past_array(index: usize) {
+    core::hint::black_box([0_u8; 8][index]);
 }

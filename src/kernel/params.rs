@@ -5,6 +5,8 @@
 
 use boot_config::parameters;
 
+use crate::watch;
+
 /// Where the capture Image comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CaptureSource<'a> {
@@ -36,6 +38,7 @@ pub(crate) struct Params<'a> {
     pub(crate) lkdtm: Option<Provoked<'a>>,
     pub(crate) max_cpus: usize,
     pub(crate) semihosting: bool,
+    pub(crate) watch: watch::Policy,
 }
 
 /// Sequence that stands for BREAK on lines without one.
@@ -51,6 +54,7 @@ impl<'a> Params<'a> {
             lkdtm: None,
             max_cpus: usize::MAX,
             semihosting: false,
+            watch: watch::Policy::DEFAULT,
         };
         let mut lkdtm_cpu = 0;
         for parameter in parameters(line) {
@@ -63,7 +67,7 @@ impl<'a> Params<'a> {
                     .map(|source| params.capture = source)
                     .is_some(),
                 "panic_on_warn" => flag(value).map(|on| params.panic_on_warn = on).is_some(),
-                "panic_on_taint" => number(value)
+                "panic_on_taint" => taint_mask(value)
                     .map(|mask| params.panic_on_taint = mask)
                     .is_some(),
                 "sysrq_sequence" if !value.is_empty() => {
@@ -78,6 +82,28 @@ impl<'a> Params<'a> {
                     .map(|most| params.max_cpus = (most as usize).max(1))
                     .is_some(),
                 "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
+                "watchdog_thresh" => at_most(value, watch::Policy::MAX_THRESH_S)
+                    .map(|seconds| params.watch.thresh_s = seconds)
+                    .is_some(),
+                "nowatchdog" => flag(value)
+                    .filter(|off| *off)
+                    .map(|_| params.watch.thresh_s = 0)
+                    .is_some(),
+                "nosoftlockup" => flag(value)
+                    .map(|off| params.watch.has_soft = !off)
+                    .is_some(),
+                "hung_task_timeout_secs" => at_most(value, watch::Policy::MAX_HUNG_TASK_S)
+                    .map(|seconds| params.watch.hung_task_s = seconds)
+                    .is_some(),
+                "hardlockup_panic" => flag(value)
+                    .map(|on| params.watch.hard_panics = on)
+                    .is_some(),
+                "softlockup_panic" => flag(value)
+                    .map(|on| params.watch.soft_panics = on)
+                    .is_some(),
+                "hung_task_panic" => flag(value)
+                    .map(|on| params.watch.hung_panics = on)
+                    .is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
                 "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_then"
                 | "dump_rounds" | "dump_timeout" | "capture_append" => true,
@@ -131,6 +157,23 @@ fn flag(value: &str) -> Option<bool> {
         "0" | "n" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// As Linux: hexadecimal with or without `0x`, at least one known flag. `,nousertaint` is taken and means nothing here.
+fn taint_mask(value: &str) -> Option<u64> {
+    let mask = value.strip_suffix(",nousertaint").unwrap_or(value);
+    let digits = mask.strip_prefix("0x").unwrap_or(mask);
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mask = u64::from_str_radix(digits, 16).ok()? & vmcore::afterimage_notes::Taint::KNOWN;
+    (mask != 0).then_some(mask)
+}
+
+fn at_most(value: &str, most: u64) -> Option<u32> {
+    number(value)
+        .filter(|number| *number <= most)
+        .and_then(|number| u32::try_from(number).ok())
 }
 
 fn number(value: &str) -> Option<u64> {

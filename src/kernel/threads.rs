@@ -11,6 +11,7 @@ use vmcore::afterimage_notes::{ListWriter, NAME_LEN, Thread, name_field};
 use vmcore::{Error, Registers};
 
 use crate::dump::{self, Mark, MarkError};
+use crate::watch;
 
 /// The most threads at a time.
 pub const MAX_THREADS: usize = 24;
@@ -33,8 +34,22 @@ pub struct Registration {
     _stack: Mark,
 }
 
+impl Registration {
+    /// Says that this thread makes progress. From the first call on, a thread that does not call it for
+    /// `hung_task_timeout_secs=` seconds is a hung task.
+    pub fn check_in(&self) {
+        watch::check_in(self.slot);
+    }
+
+    /// Takes the thread out of the watch, until it checks in again: it waits for something that may take its time.
+    pub fn check_out(&self) {
+        watch::forget(self.slot);
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
+        watch::forget(self.slot);
         machine::arch::without_irq(|| {
             if let Some(entry) = THREADS.lock().get_mut(self.slot) {
                 *entry = None;
@@ -72,6 +87,14 @@ pub fn register(
             _stack: stack,
         })
     })
+}
+
+/// Name of the thread in `slot`; empty when there is none, or it cannot be told now.
+pub(crate) fn name(slot: usize) -> [u8; NAME_LEN] {
+    THREADS
+        .try_lock()
+        .and_then(|threads| threads.get(slot).copied().flatten())
+        .map_or([0; NAME_LEN], |entry| entry.name)
 }
 
 /// Writes the THREADS payload. In the crash path.

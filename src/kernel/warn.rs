@@ -4,12 +4,18 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use vmcore::afterimage_notes::CrashKind;
+use vmcore::Error;
+use vmcore::afterimage_notes::{CrashKind, TAINT as TAINT_NOTE, Taint};
+use vmcore::notes::{AFTERIMAGE, NoteWriter};
 
 use crate::crash;
 
-/// Taint flag of a warning, as in Linux (TAINT_WARN, bit 9).
+/// Taint flag that the program sets for reasons of its own, as in Linux (TAINT_USER, bit 6, `U`).
+pub const TAINT_USER: u64 = 1 << 6;
+/// Taint flag of a warning, as in Linux (TAINT_WARN, bit 9, `W`).
 pub const TAINT_WARN: u64 = 1 << 9;
+/// Taint flag of a soft lockup that was no crash, as in Linux (TAINT_SOFTLOCKUP, bit 14, `L`).
+pub const TAINT_SOFTLOCKUP: u64 = 1 << 14;
 
 static PANIC_ON_WARN: AtomicBool = AtomicBool::new(false);
 static PANIC_ON_TAINT: AtomicU64 = AtomicU64::new(0);
@@ -21,17 +27,24 @@ pub(crate) fn set_policy(panic_on_warn: bool, panic_on_taint: u64) {
     PANIC_ON_TAINT.store(panic_on_taint, Ordering::Release);
 }
 
-/// Sets taint flags; crashes when one of them is fatal.
+/// Forgets what is fatal: called on entry to the crash path, so that a warning there starts no crash of its own (E03).
+pub(crate) fn disarm() {
+    PANIC_ON_WARN.store(false, Ordering::Release);
+    PANIC_ON_TAINT.store(0, Ordering::Release);
+}
+
+/// Sets taint flags (Linux's, bits 0 to 19); crashes when one that is set is fatal.
 pub fn add_taint(flags: u64) {
-    TAINT.fetch_or(flags, Ordering::AcqRel);
-    if flags & PANIC_ON_TAINT.load(Ordering::Acquire) != 0 {
+    let all = TAINT.fetch_or(flags, Ordering::AcqRel) | flags;
+    if all & PANIC_ON_TAINT.load(Ordering::Acquire) != 0 {
+        PANIC_ON_TAINT.store(0, Ordering::Release);
         let registers = machine::exceptions::capture_registers();
         let registers = crash::notes::registers(&registers);
         crash::die(
             CrashKind::Taint,
             &registers,
             None,
-            format_args!("tainted, {flags:#x}"),
+            format_args!("panic_on_taint: {}", Taint { flags: all }),
         )
     }
 }
@@ -39,6 +52,23 @@ pub fn add_taint(flags: u64) {
 /// The taint flags set so far.
 pub fn taint() -> u64 {
     TAINT.load(Ordering::Acquire)
+}
+
+/// Prints the taint flags, if there are any. In the crash path.
+pub(crate) fn print_taint() {
+    let flags = taint();
+    if flags != 0 {
+        machine::emergency!("  {}\n", Taint { flags });
+    }
+}
+
+/// Writes the TAINT note, if there are any flags. In the crash path.
+pub(crate) fn write_note(writer: &mut NoteWriter<'_>) -> Result<(), Error> {
+    let flags = taint();
+    if flags == 0 {
+        return Ok(());
+    }
+    writer.note_with(AFTERIMAGE, TAINT_NOTE, |desc| Taint { flags }.encode(desc))
 }
 
 /// What [`crate::warn!`] calls.

@@ -80,6 +80,42 @@ pub fn write_read_only() {
     write_to((&raw const READ_ONLY).addr() as u64);
 }
 
+/// Writes to the kernel's own code.
+#[inline(never)]
+pub fn write_kernel() {
+    write_to(write_null as *const () as u64);
+}
+
+/// Writes below the running CPU's thread stack, or above it.
+#[inline(never)]
+pub fn write_beside_stack(is_below: bool) {
+    if let Some(stacks) = crate::percpu::stacks(crate::percpu::current_slot()) {
+        let (bottom, top) = stacks.thread;
+        write_to(if is_below { bottom - 8 } else { top });
+    }
+}
+
+/// Calls address 0.
+#[inline(never)]
+pub fn execute_null() {
+    call(0);
+}
+
+/// Calls the bytes of some data, which no page with data lets happen.
+#[inline(never)]
+pub fn execute_bytes(data: &[u8]) {
+    call(data.as_ptr().addr() as u64);
+}
+
+/// Calls `address`.
+#[inline(never)]
+fn call(address: u64) {
+    // SAFETY: meant to fault on the first instruction; every address this is called with is unmapped or data, which is never
+    // executable. The register that a call changes is named.
+    unsafe { asm!("blr {}", in(reg) address, out("x30") _, options(nostack)) };
+    black_box(());
+}
+
 /// Calls code in a data page.
 #[inline(never)]
 pub fn execute_data() {

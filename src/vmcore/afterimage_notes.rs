@@ -13,6 +13,7 @@ mod reason;
 mod regions;
 mod stop;
 mod sysregs;
+mod taint;
 mod threads;
 mod timings;
 
@@ -24,6 +25,7 @@ pub use reason::{CrashKind, Reason};
 pub use regions::{Region, RegionKind};
 pub use stop::{CpuStop, StopStatus};
 pub use sysregs::{SysReg, SysRegId, cpu_of, new_sysregs};
+pub use taint::Taint;
 pub use threads::Thread;
 pub use timings::{Phase, Timing};
 
@@ -49,6 +51,8 @@ pub const REGIONS: u32 = FIRST + 8;
 pub const KERNEL: u32 = FIRST + 9;
 /// Note type of [`Fallback`].
 pub const FALLBACK: u32 = FIRST + 32;
+/// Note type of [`Taint`]; written only when there is any.
+pub const TAINT: u32 = FIRST + 48;
 
 /// The version that these layouts have.
 pub const VERSION: u32 = 1;

@@ -85,7 +85,7 @@ fn fill_cpu(
 }
 
 /// Registers that the notes of CPU `slot` hold.
-pub(super) fn saved_registers(slot: usize) -> Option<Registers> {
+pub(crate) fn saved_registers(slot: usize) -> Option<Registers> {
     let buffer = CPU_NOTES.get(slot)?.try_lock()?;
     let status = Notes::new(&buffer.0).find(|note| note.is(CORE, NT_PRSTATUS))?;
     PrStatus::decode(status.desc)

@@ -30,6 +30,14 @@ coded_enum! {
         UnexpectedInterrupt = 10, "unexpected-interrupt";
         /// An instruction or access that stage 2 forbids.
         RegionProtection = 11, "region-protection";
+        /// A CPU took no interrupts any more.
+        HardLockup = 12, "hard-lockup";
+        /// A CPU took interrupts, and its program made no progress.
+        SoftLockup = 13, "soft-lockup";
+        /// A CPU waits for a lock that it will not get.
+        SpinLockup = 14, "spin-lockup";
+        /// A thread of the program did not check in.
+        HungTask = 15, "hung-task";
     }
 }
 
