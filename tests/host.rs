@@ -78,6 +78,13 @@ pub fn try_dmesg(vmcore: &Path) -> Finished {
     run(command("dmesg").arg(vmcore), LIMIT)
 }
 
+/// What `subcommand` (`status`, `estimate`) makes of the running kernel on the Unix socket `line`.
+#[must_use]
+pub fn ask(subcommand: &str, line: &Path, arguments: &[&str]) -> Finished {
+    let link = format!("unix:{}", line.display());
+    run(command(subcommand).arg(link).args(arguments), LIMIT)
+}
+
 /// Starts to receive what comes on the Unix socket `line` into `vmcore`, goes on with what is there of it, and gives up after a
 /// minute of silence.
 ///

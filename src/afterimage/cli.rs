@@ -41,6 +41,27 @@ pub enum Command {
     Dmesg(Dmesg),
     /// Start gdb on a dump.
     Gdb(Gdb),
+    /// Ask a running kernel whether a crash would leave a dump.
+    Status(Ask),
+    /// Ask a running kernel what a dump would hold now, and how long it would take.
+    Estimate(Ask),
+}
+
+/// Arguments of `status` and `estimate`.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// Where the machine's console is.
+    #[arg(help = LINK_HELP)]
+    pub link: Link,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Give up after S seconds without an answer.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// The kernel's sysrq_sequence=.
+    #[arg(long, value_name = "TEXT", default_value = "~~~SysRq")]
+    pub sysrq_sequence: String,
 }
 
 /// Arguments of `watch`.
@@ -168,6 +189,19 @@ mod tests {
             panic!("not run")
         };
         assert_eq!(run.qemu_args, ["-smp", "4"]);
+    }
+
+    #[test]
+    fn question_has_the_defaults_of_the_kernel() {
+        let cli = Cli::try_parse_from(["afterimage", "status", "unix:x"]).expect("valid");
+        let Command::Status(ask) = cli.command else {
+            panic!("not status")
+        };
+        assert_eq!(
+            ask.sysrq_sequence.as_bytes(),
+            crate::keyboard::SYSRQ_SEQUENCE
+        );
+        assert_eq!((ask.timeout, ask.json), (5, false));
     }
 
     #[test]

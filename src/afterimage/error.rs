@@ -74,6 +74,22 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// No running kernel answered.
+    #[error("no answer of a kernel on {link}: {what}")]
+    NoAnswer {
+        /// The link as given.
+        link: String,
+        /// What came instead.
+        what: String,
+    },
+    /// What answered cannot be believed.
+    #[error("the answer on {link} makes no sense: {what}")]
+    BadAnswer {
+        /// The link as given.
+        link: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Reading from or writing to the link failed.
     #[error("link failed: {0}")]
     Link(std::io::Error),

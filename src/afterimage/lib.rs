@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answering;
+pub mod ask;
 pub mod backtrace;
 pub mod bt;
 pub mod captured;

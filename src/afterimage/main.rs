@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use afterimage::cli::{Cli, Command};
 use afterimage::error::{Error, Exit, Result};
 use afterimage::interrupt::Interrupt;
-use afterimage::{bt, dmesg, gdb, inspect, receive, run, watch};
+use afterimage::{ask, bt, dmesg, gdb, inspect, receive, run, watch};
 use clap::Parser as _;
 
 fn dispatch(command: &Command) -> Result<Exit> {
@@ -21,6 +21,8 @@ fn dispatch(command: &Command) -> Result<Exit> {
         Command::Bt(args) => bt::bt(args),
         Command::Dmesg(args) => dmesg::dmesg(args),
         Command::Gdb(args) => gdb::gdb(args),
+        Command::Status(args) => ask::status(args, &interrupt()?),
+        Command::Estimate(args) => ask::estimate(args, &interrupt()?),
     }
 }
 

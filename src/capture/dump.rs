@@ -21,6 +21,7 @@ use crate::params::{DumpEffort, DumpThen, Params};
 use crate::pass::{Dump, Finder};
 use crate::plan::Plan;
 use crate::port::Port;
+use crate::prompt::{self, Command};
 use crate::report::{self, REPORT_BYTES};
 use crate::room::Room;
 use crate::send::Sending;
@@ -146,7 +147,7 @@ pub fn run<L: Line>(
 
     let id = dump_id(clock.ticks(), notes.bytes(), room.raw);
     let manifest = manifest(id, inputs, header.as_ref(), &facts, params.level);
-    let mut target = Target::new(
+    let target = Target::new(
         frame::short_id(id),
         Memory {
             tables,
@@ -156,7 +157,6 @@ pub fn run<L: Line>(
         },
         !line.is_perfect(),
     );
-    allow_rates(&mut target, line);
     let rate = line.rate();
     let effort = match params.effort {
         DumpEffort::Auto => Controller::new(rate),
@@ -172,13 +172,14 @@ pub fn run<L: Line>(
         blocks: 0,
         tree: TreeHash::new(),
     };
+    sending.port.allow_rates();
     let mut walk = Walk {
         plan,
         marks,
         page_states: &mut page_states,
         level: DumpLevel(u32::from(params.level)),
     };
-    let dump = Dump {
+    let mut dump = Dump {
         elfcorehdr: header.zip(inputs.elfcorehdr),
         notes,
         crashed: facts.crashed_cpu(),
@@ -191,40 +192,49 @@ pub fn run<L: Line>(
         index: PageIndex::new(room.index),
         scratch,
     };
-    let totals = dump.send(&mut sending, &mut walk, memory, &mut finder, room.raw);
-    if line.rate() != rate {
-        // Whoever reads on expects the rate of before.
-        let _was_settable_before = line.set_rate(rate);
-    }
-    let failed_parts = walk.failed_parts();
-    close(line, &params, totals, failed_parts, inputs.counter_hz);
-    Outcome {
-        then: params.then,
-        totals,
+    loop {
+        let totals = dump.send(&mut sending, &mut walk, memory, &mut finder, room.raw);
+        let failed_parts = walk.failed_parts();
+        let line = sending.port.line();
+        if line.rate() != rate {
+            // Whoever reads on expects the rate of before.
+            let _was_settable_before = line.set_rate(rate);
+        }
+        close(line, &params, totals, failed_parts, inputs.counter_hz);
+        let then = match params.then {
+            DumpThen::Wait => wait(line, clock, inputs.counter_hz, |text| {
+                report::write(&facts, header.as_ref(), memory, &params, text);
+            }),
+            then => Some(then),
+        };
+        if let Some(then) = then {
+            return Outcome { then, totals };
+        }
+        sending.port.restart();
+        sending.port.allow_rates();
+        dump.ticks_begin = clock.ticks();
     }
 }
 
-/// Rates that are tried above the one of the console, in baud.
-const RATES: [u32; 5] = [230_400, 460_800, 921_600, 1_500_000, 3_000_000];
-
-/// Tells the link which higher rates the line can be set to.
-fn allow_rates(target: &mut Target<'_>, line: &impl Line) {
-    let current = line.rate();
-    if current == 0 {
-        return;
-    }
-    let mut rates = [0; RATES.len()];
-    let mut count = 0_usize;
-    for rate in RATES
-        .iter()
-        .filter(|&&rate| rate > current && line.can_set(rate))
-    {
-        if let Some(place) = rates.get_mut(count) {
-            *place = *rate;
-            count = count.saturating_add(1);
+/// Asks what is next; `None` is the dump once more.
+fn wait<L: Line>(
+    line: &mut L,
+    clock: &impl Clock,
+    counter_hz: u64,
+    mut report: impl FnMut(&mut Text<'_, L>),
+) -> Option<DumpThen> {
+    loop {
+        match prompt::ask(line, clock, counter_hz) {
+            Command::Then(then) => return Some(then),
+            Command::Again => return None,
+            _ => {
+                let mut text = Text::new(line, REPORT_BYTES);
+                report(&mut text);
+                // Who did not see it asks again.
+                let _lost = text.finish();
+            }
         }
     }
-    target.set_rates(current, rates.get(..count).unwrap_or_default());
 }
 
 fn parse_header<'a>(

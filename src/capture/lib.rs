@@ -29,6 +29,7 @@ pub mod params;
 mod pass;
 mod plan;
 mod port;
+mod prompt;
 mod report;
 mod room;
 mod send;

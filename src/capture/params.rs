@@ -23,7 +23,7 @@ pub enum DumpThen {
     Halt,
     /// Switches the machine off.
     PowerOff,
-    /// Stays as it is; until there is something to ask it, this is the same as halting.
+    /// Asks at the console; the dump can be had once more.
     Wait,
 }
 

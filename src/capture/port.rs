@@ -15,6 +15,9 @@ const ENCODED_SKIP: u32 = 16;
 /// Time in which the line must take a byte, in microseconds. At 300 baud a byte takes 33 ms.
 const STUCK_US: u64 = 10_000_000;
 
+/// Rates that are tried above the one of the console, in baud.
+const RATES: [u32; 5] = [230_400, 460_800, 921_600, 1_500_000, 3_000_000];
+
 /// Where frames go.
 #[derive(Debug)]
 pub(crate) struct Port<'a, L: Line, C: Clock> {
@@ -57,6 +60,39 @@ impl<'a, L: Line, C: Clock> Port<'a, L, C> {
         let now = port.now_us();
         (port.moved_us, port.looked_us) = (now, now);
         port
+    }
+
+    /// Returns the line, for text between dumps.
+    pub(crate) const fn line(&mut self) -> &mut L {
+        self.line
+    }
+
+    /// Tells the link which higher rates the line can be set to.
+    pub(crate) fn allow_rates(&mut self) {
+        let current = self.line.rate();
+        if current == 0 {
+            return;
+        }
+        let mut rates = [0; RATES.len()];
+        let mut count = 0_usize;
+        for rate in RATES
+            .iter()
+            .filter(|&&rate| rate > current && self.line.can_set(rate))
+        {
+            if let Some(place) = rates.get_mut(count) {
+                *place = *rate;
+                count = count.saturating_add(1);
+            }
+        }
+        let higher = rates.get(..count).unwrap_or_default();
+        self.target.set_rates(current, higher);
+    }
+
+    /// Begins the same dump once more: what was on its way is dropped.
+    pub(crate) fn restart(&mut self) {
+        (self.sent, self.len) = (0, 0);
+        self.moved_us = self.now_us();
+        self.target.restart();
     }
 
     /// Returns the time in microseconds.

@@ -14,7 +14,7 @@ use machine::{arch, console, emergency, exceptions, gic, psci};
 
 use crate::board::Board;
 use crate::params::Params;
-use crate::{cpus, crash, interrupts, lkdtm, load, logger, memory, region, sysrq, watch};
+use crate::{cpus, crash, interrupts, lkdtm, load, logger, memory, region, status, sysrq, watch};
 
 /// What the program is told.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +185,7 @@ fn bring_up(
     let running = cpus::start_all(params.max_cpus);
     log::info!("{running} CPUs run");
     watch::announce(running);
+    status::announce();
     Ok(Boot {
         command_line: line,
         dtb: own,

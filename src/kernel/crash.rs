@@ -5,6 +5,7 @@
 //! constant string.
 
 mod chain;
+mod dry_run;
 mod minimal;
 pub(crate) mod notes;
 mod stop;
@@ -27,6 +28,7 @@ use vmcore::{Error, Registers};
 use crate::region;
 pub use crate::region::ChangeError;
 use crate::{cpus, dump, load, threads, warn, watch};
+pub use dry_run::{TestReport, test};
 
 pub(crate) use stop::stop_this_cpu;
 
@@ -158,35 +160,6 @@ pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
 /// There is no region, or it could not be mapped.
 pub fn unload() -> Result<(), ChangeError> {
     load::unload()
-}
-
-/// What a dry run found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TestReport {
-    /// Whether a capture kernel is armed and its digest is right.
-    pub is_image_good: bool,
-    /// Whether the EL2 stub is installed (the kernel was entered at EL2); no call is made to it.
-    pub has_stub: bool,
-    /// Microseconds that the digest took.
-    pub digest_us: u64,
-}
-
-/// Checks what is armed, as the crash path would, without leaving.
-///
-/// # Errors
-/// There is no region.
-pub fn test() -> Result<TestReport, ChangeError> {
-    region::with_region(|region, _| {
-        let start = arch::counter();
-        let is_image_good = region
-            .with_open_for_test(|open| open.is_some_and(|open| chain::is_digest_right(&open)));
-        let digest_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
-        Ok(TestReport {
-            is_image_good,
-            has_stub: machine::region::stub::is_installed(),
-            digest_us,
-        })
-    })
 }
 
 /// From here on other CPUs run and have to be stopped.

@@ -213,6 +213,20 @@ pub(crate) fn is_secret(pa: u64, len: u64) -> bool {
         })
 }
 
+/// Pages that marks of this kind touch; a page under two marks counts twice.
+pub(crate) fn marked_pages(kind: RegionKind) -> u64 {
+    let page = machine::layout::PAGE_SIZE;
+    MARKS
+        .iter()
+        .filter_map(Entry::get)
+        .filter(|region| region.kind == kind)
+        .map(|region| {
+            let end = region.pa.saturating_add(region.len).div_ceil(page);
+            end.saturating_sub(region.pa / page)
+        })
+        .sum()
+}
+
 /// Writes the REGIONS payload. In the crash path.
 pub(crate) fn encode_regions(out: &mut [u8]) -> Result<usize, Error> {
     let mut list = ListWriter::new(out, 0)?;

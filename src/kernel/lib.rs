@@ -31,6 +31,7 @@ mod logger;
 mod memory;
 mod params;
 mod region;
+mod status;
 mod sysrq;
 pub mod threads;
 pub mod warn;

@@ -98,6 +98,14 @@ impl Log for KernelLog {
     fn flush(&self) {}
 }
 
+/// Lets `write` have the console to itself, past the ring: for what a program on the other end reads.
+pub(crate) fn raw(write: impl FnOnce(&mut Emergency)) {
+    arch::without_irq(|| {
+        let _console = try_for_a_while(&CONSOLE);
+        write(&mut Emergency);
+    });
+}
+
 /// Writes to the ring only, without waiting: for the crash path.
 pub(crate) fn note_in_ring(arguments: fmt::Arguments<'_>) {
     if let Some(mut ring) = RING.try_lock()

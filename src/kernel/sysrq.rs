@@ -5,7 +5,7 @@ use machine::pl011::Received;
 use spin::Mutex;
 use vmcore::afterimage_notes::CrashKind;
 
-use crate::crash;
+use crate::{crash, status};
 
 /// Longest sequence that is kept; a longer one is cut and said so.
 const MAX_SEQUENCE: usize = 32;
@@ -118,6 +118,11 @@ fn run(command: u8) {
                 usage.used
             );
         }
-        _ => log::info!("sysrq: c crash, k crash region, m memory, h help"),
+        b's' => status::answer_status(),
+        b'e' => status::answer_estimate(),
+        b't' => status::answer_test(),
+        _ => log::info!(
+            "sysrq: c crash, k crash region, t dry run of a crash, m memory, s status and e estimate for programs, h help"
+        ),
     }
 }

@@ -74,6 +74,8 @@ pub(crate) fn write_note(writer: &mut NoteWriter<'_>) -> Result<(), Error> {
 /// What [`crate::warn!`] calls.
 #[inline(never)]
 pub fn warned(what: fmt::Arguments<'_>) {
+    // Before it is told: who reads of it finds the flag.
+    TAINT.fetch_or(TAINT_WARN, Ordering::AcqRel);
     log::warn!("WARNING: {what}");
     // Cleared first: a warning in the crash path must not start another crash (E03).
     if PANIC_ON_WARN.swap(false, Ordering::AcqRel) {

@@ -18,6 +18,7 @@ use crate::mmu::{Access, AddressSpace, MapError, Tables, map_range};
 use crate::{arch, gic};
 
 mod armed;
+mod dry_run;
 pub mod stub;
 mod window_tables;
 

@@ -15,6 +15,7 @@ extern crate std;
 
 pub mod afterimage_notes;
 mod checksum;
+pub mod console_report;
 pub mod cursor;
 pub mod elf_core;
 mod error;
@@ -28,7 +29,7 @@ pub mod phys_memory;
 pub mod ranges;
 pub mod registers;
 
-pub use checksum::crc32c;
+pub use checksum::{Crc32c, crc32c};
 pub use error::Error;
 pub use page_class::{DumpLevel, PageClass};
 pub use phys_memory::{FaultCause, PhysMemory, ReadFault};

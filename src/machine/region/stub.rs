@@ -145,6 +145,11 @@ pub(super) fn set_stage_two(on: bool) {
     }
 }
 
+/// Whether the stub answers a call that it does not know as it has to: NOT_SUPPORTED.
+pub(super) fn answers() -> bool {
+    call_stub(STUB_OPEN + 5).0 == u64::MAX
+}
+
 /// Enables Group 0 interrupts on this CPU through the stub.
 pub(crate) fn enable_group0_at_el2() {
     call_stub(STUB_GROUP0);

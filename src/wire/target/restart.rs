@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The same dump once more, after its end.
+
+use super::Target;
+use super::baud::Negotiation;
+use super::memory::{Counts, DONE_WORDS};
+use super::pace::Pace;
+use crate::receiver::Receiver;
+
+impl Target<'_> {
+    /// Starts the dump anew with nobody answering, as [`Target::new`] does; what a host says by then counts again. Sequence
+    /// numbers go on, so that a host that heard the end before is not misled. Rates have to be allowed again.
+    pub fn restart(&mut self) {
+        self.begin_pass();
+        self.tables.receiver = Receiver::new();
+        self.tables.done = [0; DONE_WORDS];
+        self.pace = Pace::default();
+        self.done_below = 0;
+        self.control_len = 0;
+        self.control_kind = None;
+        self.session = None;
+        self.has_finished = false;
+        self.wants_offers = false;
+        self.has_bad_offers = false;
+        self.last_asked_us = None;
+        self.last_rejected_us = None;
+        self.negotiation = Negotiation::new();
+        self.counts = Counts::default();
+    }
+}
