@@ -115,15 +115,6 @@ impl<'a> Target<'a> {
 
     // What the producer of blocks does.
 
-    /// Begins at the first block again: drops what is on its way. To be called before the first block of each pass.
-    pub fn begin_pass(&mut self) {
-        self.is_new_session = false;
-        self.window.clear();
-        self.parity.clear();
-        self.want = None;
-        self.tables.forget_frames();
-    }
-
     /// Tells whether somebody has answered.
     #[must_use]
     pub const fn is_answered(&self) -> bool {

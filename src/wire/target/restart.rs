@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The same dump once more, after its end.
+//! Beginning: a pass over all blocks, and the same dump once more after its end.
 
 use super::Target;
 use super::baud::Negotiation;
@@ -8,6 +8,15 @@ use super::pace::Pace;
 use crate::receiver::Receiver;
 
 impl Target<'_> {
+    /// Begins at the first block again: drops what is on its way. To be called before the first block of each pass.
+    pub fn begin_pass(&mut self) {
+        self.is_new_session = false;
+        self.window.clear();
+        self.parity.clear();
+        self.want = None;
+        self.tables.forget_frames();
+    }
+
     /// Starts the dump anew with nobody answering, as [`Target::new`] does; what a host says by then counts again. Sequence
     /// numbers go on, so that a host that heard the end before is not misled. Rates have to be allowed again.
     pub fn restart(&mut self) {
