@@ -98,6 +98,10 @@ impl<'a> LineReader<'a> {
                 continue;
             };
             let (version, found) = head.split_once(' ').unwrap_or((head, ""));
+            // Lines with a name are those of a report of another kind.
+            if version.starts_with(|first: char| first.is_ascii_lowercase()) {
+                continue;
+            }
             if version.parse() != Ok(VERSION) {
                 return Err(ReportError::Version { line });
             }
