@@ -6,6 +6,7 @@
 
 mod lockups;
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use machine::{arch, percpu, provoke};
@@ -115,6 +116,19 @@ impl Crash {
     }
 }
 
+/// The names, for a message.
+struct Names;
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = NAMES.iter();
+        if let Some((first, _)) = names.next() {
+            f.write_str(first)?;
+        }
+        names.try_for_each(|(name, _)| write!(f, ", {name}"))
+    }
+}
+
 static PLANNED: Mutex<Option<Crash>> = Mutex::new(None);
 static CPU: AtomicUsize = AtomicUsize::new(0);
 /// Counter value at which it is due.
@@ -129,7 +143,10 @@ pub(crate) const PATTERN: u64 = 0x5a5a_0000_c0de_0000;
 pub(crate) fn plan(params: &Params<'_>) {
     let Some(provoked) = params.lkdtm else { return };
     let Some((_, crash)) = NAMES.iter().find(|(name, _)| *name == provoked.name) else {
-        log::warn!("lkdtm={}: there is no such crash", provoked.name);
+        log::warn!(
+            "lkdtm={}: there is no such crash; known are: {Names}",
+            provoked.name
+        );
         return;
     };
     arch::without_irq(|| *PLANNED.lock() = Some(*crash));
