@@ -15,10 +15,14 @@ const SYSRQ_CRASH: &[u8] = b"~~~SysRqc";
 
 fn crashing_cpu_matches_the_gdbstub(machine: Machine) {
     let mut running = machine
-        .append("lkdtm=ACCESS_NULL@150 lkdtm_cpu=1 dump_then=halt")
+        .append("lkdtm=ACCESS_NULL@4000 lkdtm_cpu=1 dump_then=halt")
         .with_gdb()
         .start();
     let mut gdb = running.gdb.take().expect("a gdbstub");
+    // While it boots, guarded reads of what is not mapped come by there, too.
+    gdb.go_on();
+    running.console.wait_for("idle, with");
+    gdb.interrupt();
     // The first entry of the table: synchronous, from the level's own code on SP_EL0.
     let vector = symbols::address_of(&oracle::elf(), "exception_vectors");
     gdb.hardware_breakpoint(vector, true);

@@ -162,6 +162,7 @@ fn utf8_text_with_escapes_passes_untouched() {
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn any_bytes_in_any_cuts_say_the_same(
         line in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(2), any::<u8>()], 0..600),
         cut in 1_usize..50,
