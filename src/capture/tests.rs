@@ -11,8 +11,8 @@ use vmcore::notes::NoteWriter;
 use wire::{BlockKind, PageClass};
 
 use crate::fake::Stuck;
-use crate::machine::{Machine, OWN, RAM, page, region};
-use crate::{DumpThen, Error, Located};
+use crate::machine::{Dump, Machine, OWN, RAM, page, region};
+use crate::{DumpThen, Error, Line, Located};
 
 #[test]
 fn dump_of_an_afterimage_machine_is_whole_and_right() {
@@ -302,6 +302,63 @@ fn line_stuck_ends_the_dump_and_keeps_what_comes_then() {
     let outcome = machine.run("dump_then=poweroff", Some(located), &mut Stuck(20_000));
     assert_eq!(outcome.then, DumpThen::PowerOff);
     assert!(matches!(outcome.totals, Err(Error::LineStuck { .. })));
+}
+
+/// A line at whose prompt somebody types one line after the other.
+struct Typist {
+    sent: Vec<u8>,
+    lines: Vec<&'static [u8]>,
+    typed: Vec<u8>,
+    prompts: Vec<usize>,
+}
+
+impl Line for Typist {
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.sent.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    fn read(&mut self) -> Option<u8> {
+        let from = self.prompts.last().copied().unwrap_or(0);
+        let is_asked = self.sent[from..]
+            .windows(21)
+            .any(|part| part == b"waiting for a command");
+        if is_asked {
+            self.prompts.push(self.sent.len());
+            self.typed = self.lines.remove(0).iter().rev().copied().collect();
+        }
+        self.typed.pop()
+    }
+}
+
+#[test]
+fn dump_asked_for_again_is_the_same_dump_and_whole() {
+    let mut machine = Machine::usual();
+    let header = machine.header.clone();
+    let located = Located {
+        address: 0,
+        bytes: &header,
+    };
+    let mut line = Typist {
+        sent: Vec::new(),
+        lines: std::vec![b"i\r", b"d\r", b"p\r"],
+        typed: Vec::new(),
+        prompts: Vec::new(),
+    };
+    let outcome = machine.run("dump_then=wait dump_rounds=1", Some(located), &mut line);
+    assert_eq!(outcome.then, DumpThen::PowerOff);
+    let [first, second, _] = line.prompts[..] else {
+        panic!("{:?}", line.prompts)
+    };
+    let told = std::string::String::from_utf8_lossy(&line.sent[first..second]).into_owned();
+    assert!(told.contains("explicit panic"), "{told}");
+    let once = Dump::decode(&line.sent[..first], outcome);
+    let again = Dump::decode(&line.sent[second..], outcome);
+    assert!(once.host.verdict().is_whole() && again.host.verdict().is_whole());
+    machine.compare(&again);
+    let id = |dump: &Dump| dump.host.manifest().map(|manifest| manifest.dump_id);
+    assert_eq!(id(&once), id(&again));
+    assert_eq!(once.order, again.order);
 }
 
 proptest! {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Beginning: a pass over all blocks, and the same dump once more after its end.
 
-use super::Target;
 use super::baud::Negotiation;
 use super::memory::{Counts, DONE_WORDS};
 use super::pace::Pace;
+use super::{ASK_US, Target};
 use crate::receiver::Receiver;
 
 impl Target<'_> {
@@ -32,6 +32,7 @@ impl Target<'_> {
         self.wants_offers = false;
         self.has_bad_offers = false;
         self.last_asked_us = None;
+        self.ask_after_us = ASK_US;
         self.last_rejected_us = None;
         self.negotiation = Negotiation::new();
         self.counts = Counts::default();
