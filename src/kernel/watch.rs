@@ -138,6 +138,13 @@ pub(crate) fn idled() {
     }
 }
 
+/// Ticks that CPU `slot` took; they wrap.
+fn ticks_of(slot: usize) -> u32 {
+    TICKS
+        .get(slot)
+        .map_or(0, |ticks| ticks.load(Ordering::Relaxed))
+}
+
 /// Watches the thread in `slot` from now on.
 pub(crate) fn check_in(slot: usize) {
     if let Some(count) = NOT_IN.get(slot) {

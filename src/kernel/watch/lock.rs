@@ -12,6 +12,7 @@ use vmcore::afterimage_notes::CrashKind;
 
 use super::HARD;
 use crate::crash;
+use crate::interrupts::TICK_US;
 
 const NOBODY: usize = usize::MAX;
 /// Longest step of the counter between two looks that counts as waiting: more means that the machine was held.
@@ -84,6 +85,7 @@ impl<T> Lock<T> {
     fn wait(&self, caller: &'static Location<'static>) -> MutexGuard<'_, T> {
         let own = percpu::current_slot();
         let limit_us = HARD.seconds().saturating_mul(1_000_000);
+        let first_tick = super::ticks_of(own);
         let (mut last, mut waited_us) = (arch::counter(), 0_u64);
         loop {
             if let Some(data) = self.data.try_lock() {
@@ -97,9 +99,12 @@ impl<T> Lock<T> {
                 waited_us = waited_us.saturating_add(arch::ticks_to_us(step).min(STEP_US));
                 last = now;
             }
-            let is_too_long = limit_us != 0 && waited_us >= limit_us;
+            // Where ticks come they are the better measure, and make this found before the soft lockup that it also is.
+            let ticks = u64::from(super::ticks_of(own).wrapping_sub(first_tick));
+            let ticked_us = ticks.saturating_mul(TICK_US);
+            let is_too_long = limit_us != 0 && waited_us.max(ticked_us) >= limit_us;
             if holder == own || is_too_long {
-                self.locked_up(holder, own, waited_us, caller);
+                self.locked_up(holder, own, waited_us.max(ticked_us), caller);
             }
             core::hint::spin_loop();
         }
