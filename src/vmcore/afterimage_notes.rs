@@ -2,7 +2,7 @@
 //! The payloads of the notes named `AFTERIMAGE`: what a core file cannot say otherwise.
 //!
 //! All little-endian and of fixed layout; docs/architecture.md lists the types. Every payload starts with a version.
-//! Reason and kernel are single structures; the others are a [`list`] of entries of one size, with a CRC-32C. The
+//! Reason, kernel, fallback and taint are single structures; the others are a [`list`] of entries of one size, with a CRC-32C. The
 //! capture kernel uses them as hints for order, never for bounds.
 
 mod fallback;
@@ -28,6 +28,9 @@ pub use sysregs::{SysReg, SysRegId, cpu_of, new_sysregs};
 pub use taint::Taint;
 pub use threads::Thread;
 pub use timings::{Phase, Timing};
+
+use crate::Error;
+use crate::cursor::Reader;
 
 /// Types are counted from here: gdb takes small numbers for registers, whatever the note's name is (bfd/elf.c).
 pub const FIRST: u32 = 0x4146_0000;
@@ -82,6 +85,15 @@ pub fn name_field(name: &str) -> [u8; NAME_LEN] {
 pub fn name_text(field: &[u8; NAME_LEN]) -> &str {
     let text = field.split(|&byte| byte == 0).next().unwrap_or_default();
     valid_prefix(text)
+}
+
+/// Returns a reader behind the version that every payload of ours begins with.
+fn payload(desc: &[u8]) -> Result<Reader<'_>, Error> {
+    let mut reader = Reader::new(desc);
+    match reader.u32()? {
+        VERSION => Ok(reader),
+        version => Err(Error::Version(version)),
+    }
 }
 
 /// Returns as much of `bytes` as is UTF-8.

@@ -88,6 +88,11 @@ pub fn block_hash_polled(raw: &[u8], mut poll: impl FnMut()) -> BlockHash {
         digest.update(part);
         poll();
     }
+    hash_of(digest)
+}
+
+/// Returns the hash of the raw bytes that `digest` took in.
+pub(crate) fn hash_of(digest: Sha256) -> BlockHash {
     let mut hash = [0; 16];
     for (to, from) in hash.iter_mut().zip(digest.finalize()) {
         *to = from;

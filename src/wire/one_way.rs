@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::block::{BlockHash, DESCRIPTOR_LEN, PIECE_HEADER_LEN, Piece, TreeHash};
+use crate::block::{DESCRIPTOR_LEN, PIECE_HEADER_LEN, Piece, TreeHash, hash_of};
 use crate::cursor::{VARINT_MAX, Writer};
 use crate::frame::{OVERHEAD, short_id};
 use crate::manifest::{PART_MAX, Pass, Range};
@@ -149,7 +149,7 @@ impl<W: FnMut(&[u8])> OneWay<W> {
             is_partial: false,
             raw_len,
             packed_len: raw_len,
-            hash: hash_of(head, body),
+            hash: hash_of(Sha256::new().chain_update(head).chain_update(body)),
         };
         descriptor.check()?;
         let mut first = [0; DESCRIPTOR_LEN + HEADER_LEN + TABLE_LEN];
@@ -175,16 +175,6 @@ impl<W: FnMut(&[u8])> OneWay<W> {
         (self.write)(line.get(..len).unwrap_or_default());
         Ok(())
     }
-}
-
-/// Returns the hash of a block's raw bytes, which lie in two parts.
-fn hash_of(head: &[u8], body: &[u8]) -> BlockHash {
-    let digest = Sha256::new().chain_update(head).chain_update(body);
-    let mut hash = [0; 16];
-    for (to, from) in hash.iter_mut().zip(digest.finalize()) {
-        *to = from;
-    }
-    hash
 }
 
 #[cfg(all(test, feature = "alloc"))]
@@ -318,6 +308,7 @@ mod tests {
     fn hash_in_two_parts_is_that_of_the_whole() {
         let whole = page_of(3);
         let (head, body) = whole.split_at(45);
-        assert_eq!(hash_of(head, body), block_hash(&whole));
+        let digest = Sha256::new().chain_update(head).chain_update(body);
+        assert_eq!(hash_of(digest), block_hash(&whole));
     }
 }

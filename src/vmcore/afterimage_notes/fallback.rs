@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The FALLBACK note: how far down the chain of fallbacks the crash path had to go.
 
-use super::{VERSION, coded_enum};
+use super::{VERSION, coded_enum, payload};
 use crate::Error;
-use crate::cursor::{Reader, Writer};
+use crate::cursor::Writer;
 
 coded_enum! {
     /// Who made the dump.
@@ -65,11 +65,7 @@ impl Fallback {
     /// # Errors
     /// [`Error::Version`], [`Error::Truncated`].
     pub fn decode(desc: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(desc);
-        let version = reader.u32()?;
-        if version != VERSION {
-            return Err(Error::Version(version));
-        }
+        let mut reader = payload(desc)?;
         Ok(Self {
             level: FallbackLevel::from_code(reader.u32()?),
             copies: [

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The KERNEL note: where the crashed kernel's image and RAM are mapped.
 
-use super::VERSION;
+use super::{VERSION, payload};
 use crate::Error;
-use crate::cursor::{Reader, Writer};
+use crate::cursor::Writer;
 
 /// The KERNEL payload.
 ///
@@ -63,11 +63,7 @@ impl KernelInfo {
     /// # Errors
     /// [`Error::Version`], [`Error::Truncated`].
     pub fn decode(desc: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(desc);
-        let version = reader.u32()?;
-        if version != VERSION {
-            return Err(Error::Version(version));
-        }
+        let mut reader = payload(desc)?;
         Ok(Self {
             cpu_count: reader.u32()?,
             link_va: reader.u64()?,

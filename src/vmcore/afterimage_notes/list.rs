@@ -6,7 +6,7 @@
 
 use core::marker::PhantomData;
 
-use super::VERSION;
+use super::{VERSION, payload};
 use crate::cursor::{Reader, Writer};
 use crate::{Error, crc32c};
 
@@ -112,11 +112,7 @@ impl<'a, E: Entry> Entries<'a, E> {
     /// # Errors
     /// [`Error::Version`], [`Error::Truncated`], [`Error::BadValue`] for the entry size, [`Error::Checksum`].
     pub fn decode(desc: &'a [u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(desc);
-        let version = reader.u32()?;
-        if version != VERSION {
-            return Err(Error::Version(version));
-        }
+        let mut reader = payload(desc)?;
         let count = reader.u32()?;
         let stored = reader.u32()?;
         let entry_len = reader.u32()?;

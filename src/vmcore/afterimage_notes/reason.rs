@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The REASON note: what happened, where.
 
-use super::{VERSION, coded_enum, valid_prefix};
+use super::{VERSION, coded_enum, payload, valid_prefix};
 use crate::Error;
-use crate::cursor::{Reader, Writer};
+use crate::cursor::Writer;
 
 coded_enum! {
     /// What made the kernel crash.
@@ -93,11 +93,7 @@ impl<'a> Reason<'a> {
     /// # Errors
     /// [`Error::Version`], [`Error::Truncated`].
     pub fn decode(desc: &'a [u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(desc);
-        let version = reader.u32()?;
-        if version != VERSION {
-            return Err(Error::Version(version));
-        }
+        let mut reader = payload(desc)?;
         let kind = CrashKind::from_code(reader.u32()?);
         let cpu = reader.u32()?;
         let text_len = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);

@@ -3,9 +3,9 @@
 
 use core::fmt;
 
-use super::VERSION;
+use super::{VERSION, payload};
 use crate::Error;
-use crate::cursor::{Reader, Writer};
+use crate::cursor::Writer;
 
 /// Letter of each of Linux's taint flags, by bit (Documentation/admin-guide/tainted-kernels.rst).
 const LETTERS: [char; 20] = [
@@ -43,11 +43,7 @@ impl Taint {
     /// # Errors
     /// [`Error::Version`], [`Error::Truncated`].
     pub fn decode(desc: &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(desc);
-        let version = reader.u32()?;
-        if version != VERSION {
-            return Err(Error::Version(version));
-        }
+        let mut reader = payload(desc)?;
         reader.u32()?;
         Ok(Self {
             flags: reader.u64()?,
