@@ -2,6 +2,7 @@
 //! The crash region in the kernel: where it lies, and who may open it.
 
 use boot_config::{CrashKernel, Dtb, MemoryMap, PhysRange, crashkernel};
+use machine::arch;
 use machine::mmu::AddressSpace;
 pub(crate) use machine::region::active;
 use machine::region::{CrashRegion, RegionError};
@@ -98,6 +99,9 @@ pub(crate) fn keep_address_space(space: AddressSpace) {
     *SPACE.lock() = Some(space);
 }
 
+/// Longest wait for the page tables: another CPU maps a few pages, or hangs.
+const SPACE_US: u64 = 1_000_000;
+
 /// Why the region could not be changed at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeError {
@@ -112,6 +116,8 @@ pub enum ChangeError {
         /// Bytes now.
         current: u64,
     },
+    /// Another CPU has had the page tables for a second, so it will not give them back.
+    Busy,
     /// A mapping failed.
     Region(RegionError),
 }
@@ -127,6 +133,7 @@ impl core::fmt::Display for ChangeError {
                     "{wanted} bytes is no smaller multiple of 2 MiB than the {current} bytes of now"
                 )
             }
+            Self::Busy => f.write_str("another CPU keeps the page tables"),
             Self::Region(error) => write!(f, "{error}"),
         }
     }
@@ -134,12 +141,19 @@ impl core::fmt::Display for ChangeError {
 
 impl core::error::Error for ChangeError {}
 
-/// Runs `change` with the region and the page tables. Not in the crash path: it waits for the lock.
+/// Runs `change` with the region and the page tables. Not in the crash path: it waits for the lock, up to a second.
 pub(crate) fn with_region<T>(
     change: impl FnOnce(&mut CrashRegion, &mut AddressSpace) -> Result<T, ChangeError>,
 ) -> Result<T, ChangeError> {
-    machine::arch::without_irq(|| {
-        let mut space = SPACE.lock();
+    arch::without_irq(|| {
+        let deadline = arch::Deadline::after_us(SPACE_US);
+        let mut space = loop {
+            match SPACE.try_lock() {
+                Some(space) => break space,
+                None if deadline.is_past() => return Err(ChangeError::Busy),
+                None => core::hint::spin_loop(),
+            }
+        };
         let mut region = active().ok_or(ChangeError::NoRegion)?;
         change(&mut region, space.as_mut().ok_or(ChangeError::NoRegion)?)
     })
@@ -147,5 +161,5 @@ pub(crate) fn with_region<T>(
 
 /// Runs `body` with the live page tables.
 pub(crate) fn with_space<T>(body: impl FnOnce(&mut AddressSpace) -> T) -> Option<T> {
-    machine::arch::without_irq(|| SPACE.lock().as_mut().map(body))
+    arch::without_irq(|| SPACE.lock().as_mut().map(body))
 }

@@ -51,9 +51,8 @@ pub(super) fn crash_in_crash_path(
             notes::write_machine(|writer| write_machine_notes(writer, crash, &stops));
         }
         emergency!("  {what}\n");
-        leave(crash.as_ref())
     }
-    if level == 1 {
+    if level <= 1 {
         leave(crash.as_ref())
     }
     end_minimal(
