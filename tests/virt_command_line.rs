@@ -158,7 +158,7 @@ fn dump_parameters_that_are_malformed_are_named_by_the_capture_kernel() {
 }
 
 #[test]
-fn crash_without_a_capture_kernel_is_reported_and_halts() {
+fn crash_without_a_capture_kernel_is_reported_and_ends_in_a_minimal_dump() {
     let rows = [
         Line("capture=none", &[]),
         Line("crashkernel=0", &[]),
@@ -175,7 +175,10 @@ fn crash_without_a_capture_kernel_is_reported_and_halts() {
             let mut running = machine.start();
             let end = running.console.wait_for_from("this machine has crashed", 0);
             let end = running.console.wait_for_from("data abort at 0x0", end);
-            let end = running.console.wait_for_from("no dump is possible", end);
+            let end = running
+                .console
+                .wait_for_from("No capture kernel is loaded", end);
+            let end = running.console.wait_for_from("--- minimal dump: end", end);
             running.console.wait_for_from("Halted", end);
             assert!(running.is_alive(), "{entry:?}");
         }

@@ -8,7 +8,7 @@ use boot_config::{Dtb, DtbError};
 use machine::layout::MAX_CPUS;
 use machine::{arch, gic, percpu, smp};
 
-use crate::{interrupts, lkdtm};
+use crate::{fault, interrupts, lkdtm};
 
 /// Longest wait for a CPU to come up.
 const START_US: u64 = 1_000_000;
@@ -123,6 +123,7 @@ pub fn idle() -> ! {
             rounds.fetch_add(1, Ordering::Relaxed);
         }
         lkdtm::poll();
+        fault::poll();
         arch::wait_for_interrupt();
     }
 }

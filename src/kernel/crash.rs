@@ -24,6 +24,8 @@ use vmcore::afterimage_notes::{
 use vmcore::notes::{AFTERIMAGE, NoteWriter};
 use vmcore::{Error, Registers};
 
+use crate::fault::{self, Place};
+pub use crate::load::LoadError;
 use crate::region;
 pub use crate::region::ChangeError;
 use crate::{cpus, dump, load, threads};
@@ -152,6 +154,15 @@ pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
     Ok(())
 }
 
+/// Replaces the capture kernel by `image`, an arm64 Image. With room for two copies one of them, old or new, is armed at every moment;
+/// without, a crash meanwhile ends in the minimal dump.
+///
+/// # Errors
+/// See [`LoadError`]. What was armed may be so no more: see [`status`].
+pub fn load(image: &[u8]) -> Result<(), LoadError> {
+    load::replace(image)
+}
+
 /// Unloads the capture kernel: a crash then ends in the minimal dump.
 ///
 /// # Errors
@@ -163,7 +174,7 @@ pub fn unload() -> Result<(), ChangeError> {
 /// What a dry run found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TestReport {
-    /// Whether a capture kernel is armed and its digest is right.
+    /// Whether a capture kernel is armed and the digest of every copy is right.
     pub is_image_good: bool,
     /// Whether the EL2 stub is installed (the kernel was entered at EL2); no call is made to it.
     pub has_stub: bool,
@@ -178,8 +189,8 @@ pub struct TestReport {
 pub fn test() -> Result<TestReport, ChangeError> {
     region::with_region(|region, _| {
         let start = arch::counter();
-        let is_image_good = region
-            .with_open_for_test(|open| open.is_some_and(|open| chain::is_digest_right(&open)));
+        let is_image_good =
+            region.with_open_for_test(|open| open.is_some_and(|open| chain::is_good(&open)));
         let digest_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
         Ok(TestReport {
             is_image_good,
@@ -290,6 +301,7 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
         crash.kind.name(),
         crash.text.as_str()
     ));
+    fault::at(Place::Stop);
     let stops = stop::wait_for_others(crash.slot);
     reach(Phase::Stopped);
 
@@ -298,7 +310,9 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     gic::quiesce();
     timer::stop();
     reach(Phase::Quiesced);
+    fault::at(Place::Notes);
     notes::write_machine(|writer| write_machine_notes(writer, &crash, &stops));
+    fault::at(Place::Leave);
     chain::leave(Some(&crash))
 }
 
