@@ -19,6 +19,7 @@ use crate::status::{NO_BLOCK, Status};
 mod baud;
 mod memory;
 mod pace;
+mod resume;
 mod window;
 
 pub use baud::{SILENCE_US, Speed};

@@ -43,12 +43,16 @@ impl Pending {
         self.v1 == other.v1
     }
 
-    /// Keeps a piece; where pieces overlap, the later one counts. What lies past the longest block is left out.
+    /// Keeps a piece; where pieces overlap, the later one counts. What lies past the longest block is left out. A descriptor other than
+    /// the one that is here begins the block anew: it was packed in another way, and old pieces do not go with new ones.
     pub(super) fn add(&mut self, offset: u32, bytes: &[u8]) {
         let start = offset as usize;
         let end = start.saturating_add(bytes.len());
         if end > BLOCK_MAX {
             return;
+        }
+        if self.is_packed_anew(start, bytes) {
+            self.parts.clear();
         }
         if end > self.bytes.len() {
             self.bytes.resize(end, 0);
@@ -69,6 +73,13 @@ impl Pending {
             (start, end) = (start.min(from), end.max(until));
         }
         self.parts.insert(start, end);
+    }
+
+    fn is_packed_anew(&self, start: usize, bytes: &[u8]) -> bool {
+        let here = self.bytes.get(..DESCRIPTOR_LEN);
+        let came = bytes.get(..DESCRIPTOR_LEN);
+        let is_known = self.v1.is_none() && self.leading() >= DESCRIPTOR_LEN;
+        start == 0 && is_known && came.is_some() && came != here
     }
 
     /// Returns how many bytes from the start on are here.

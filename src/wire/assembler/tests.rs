@@ -44,6 +44,56 @@ fn dump_over_a_good_line_is_whole() {
 }
 
 #[test]
+fn block_packed_again_in_another_way_is_put_together_of_the_new_pieces() {
+    let raw: Vec<u8> = (0..200_u8).collect();
+    let descriptor = |codec, packed_len| crate::Descriptor {
+        number: 0,
+        kind: BlockKind::Text,
+        codec,
+        is_partial: false,
+        raw_len: 232,
+        packed_len,
+        hash: [0; 16],
+    };
+    let segment = SegmentBlock {
+        index: 0,
+        address: 0,
+        total_len: 200,
+        offset: 0,
+        bytes: &raw,
+    };
+    let mut block = std::vec![0; 232];
+    segment.encode(&mut block).unwrap();
+    let good = crate::Descriptor {
+        hash: block_hash(&block),
+        ..descriptor(crate::Codec::Stored, 232)
+    };
+    let mut host = Assembler::new(short_id(ID));
+    let mut sequence = 0;
+    let mut accept = |offset: u32, bytes: &[u8]| {
+        let payload = [&Piece::header(0, offset)[..], bytes].concat();
+        let header = Header {
+            version: 2,
+            kind: FrameType::Block.code(),
+            dump: short_id(ID),
+            sequence,
+        };
+        sequence += 1;
+        let payload = &payload;
+        host.accept(&Frame { header, payload }).unwrap()
+    };
+    // Packed to 100 bytes, of which the last were lost.
+    let old = descriptor(crate::Codec::Lzma, 100).encode().unwrap();
+    accept(0, &[&old[..], &[0xee; 60]].concat());
+    // Then stored. The pieces that were there would make it look complete too early.
+    let new = good.encode().unwrap();
+    assert_eq!(accept(32, &block[..50]), Outcome::Nothing);
+    accept(0, &new);
+    assert_eq!(accept(82, &block[50..]), Outcome::Nothing);
+    assert!(matches!(accept(32, &block[..50]), Outcome::Block(_)));
+}
+
+#[test]
 fn dump_with_nobody_answering_is_whole() {
     let machine = Machine::new(9);
     let (mut sending, mut host) = (Sending::new(&machine), Receiving::new(5));
