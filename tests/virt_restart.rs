@@ -77,7 +77,6 @@ fn failure_at_a_block_of_memory_costs_that_block() {
         assert_eq!(crashed.dump.registers().len(), 2);
         let text = crashed.running.console.text();
         assert_eq!(text.matches("the capture kernel itself failed").count(), 1);
-        assert!(host::dmesg(&crashed.dump.path).contains("crash on CPU"));
     }
 }
 
