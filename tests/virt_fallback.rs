@@ -4,6 +4,7 @@
 use std::fs;
 
 use blackbox::dump::Dump;
+use blackbox::oracle::Crashed;
 use blackbox::{Entry, Machine, Running, backtrace, host, oracle};
 use serde_json::json;
 
@@ -45,13 +46,23 @@ fn receive_minimal(running: &Running) -> Dump {
 /// Asserts that a minimal dump holds what it promises: reason, registers of `cpus` CPUs, stacks, log, kernel data; and that all else is
 /// declared as skipped.
 fn assert_is_minimal(running: &Running, dump: &Dump, cpus: usize, reason: &str) {
+    // What comes later races with the crash on a slow machine.
+    assert_is_minimal_with_log(running, dump, cpus, reason, "RAM 0x40000000");
+}
+
+fn assert_is_minimal_with_log(
+    running: &Running,
+    dump: &Dump,
+    cpus: usize,
+    reason: &str,
+    last: &str,
+) {
     let info = host::info(&dump.path);
     assert_eq!(info["fallback"]["level"], json!("minimal"));
     assert_eq!(info["reason"]["kind"], json!(reason));
     assert_eq!(dump.registers().len(), cpus, "registers of every CPU");
     let log = host::dmesg(&dump.path);
-    // What comes later races with the crash on a slow machine.
-    assert!(log.contains("RAM 0x40000000"), "{log}");
+    assert!(log.contains(last), "{log}");
     for gap in dump.gaps() {
         let inside = |range: &std::ops::Range<u64>| {
             range.start < gap.range.end && gap.range.start < range.end
@@ -81,7 +92,7 @@ fn crash_without_a_capture_kernel_ends_in_a_minimal_dump() {
         let running = Machine::new()
             .cpus(2)
             .entry(entry)
-            .append("capture=none lkdtm=ACCESS_NULL@150 lkdtm_cpu=1")
+            .append("capture=none lkdtm=ACCESS_NULL@150")
             .start();
         let dump = receive_minimal(&running);
         assert_is_minimal(&running, &dump, 2, "exception");
@@ -141,5 +152,170 @@ fn crash_with_a_corrupted_capture_kernel_ends_in_a_minimal_dump() {
         );
         let text = running.console.text();
         assert!(!text.contains("this is the capture kernel"), "{text}");
+    }
+}
+
+/// Where the second copy lies in the region.
+fn second_copy(running: &Running) -> u64 {
+    let text = running.console.text();
+    let (_, rest) = text
+        .split_once("second copy armed at 0x")
+        .unwrap_or_else(|| panic!("no second copy in:\n{text}"));
+    let digits = rest.split(':').next().unwrap_or_default();
+    u64::from_str_radix(digits, 16).expect("an address") - oracle::region(&text).start
+}
+
+/// Receives the whole dump and asserts that it was made by `level`, and is right.
+fn assert_whole(running: Running, level: &str) -> Crashed {
+    let crashed = oracle::finish(running);
+    let info = host::info(&crashed.dump.path);
+    assert_eq!(info["fallback"]["level"], json!(level));
+    let memory = crashed.running.memory.pages();
+    oracle::assert_equals_memory(&crashed, &memory);
+    oracle::assert_only_free_pages_are_missing(&crashed);
+    crashed
+}
+
+#[test]
+fn crash_with_a_corrupted_capture_kernel_is_dumped_by_its_second_copy() {
+    for (entry, region) in [(Entry::El1, "16M"), (Entry::El2, "4M")] {
+        let machine = Machine::new()
+            .entry(entry)
+            .cpus(2)
+            .append(&format!("crashkernel={region}"));
+        let crashed = assert_whole(damage(machine, &[INSIDE_IMAGE]), "second-copy");
+        let info = host::info(&crashed.dump.path);
+        assert_eq!(info["fallback"]["copies"], json!(["wrong-digest", "good"]));
+        assert!(
+            crashed.report.contains("this is the second copy"),
+            "{}",
+            crashed.report
+        );
+    }
+}
+
+#[test]
+fn second_copy_is_not_needed_by_a_good_first_one() {
+    let running = Machine::new()
+        .append("crashkernel=16M lkdtm=PANIC@150 dump_then=halt dump_rounds=1")
+        .start();
+    let crashed = assert_whole(running, "first-copy");
+    let info = host::info(&crashed.dump.path);
+    assert_eq!(info["fallback"]["copies"], json!(["good", "not-checked"]));
+}
+
+#[test]
+fn capture_kernel_does_not_touch_its_second_copy() {
+    let running = Machine::new()
+        .append("crashkernel=16M lkdtm=PANIC@150 dump_then=halt dump_rounds=1")
+        .held_at_first_frame()
+        .start();
+    running.console.wait_for_hold();
+    let at = oracle::region(&running.console.text()).start + second_copy(&running);
+    let before = running.memory.read(at, 0x1f_0000);
+    running.console.release();
+    let crashed = oracle::finish(running);
+    assert!(before == crashed.running.memory.read(at, 0x1f_0000));
+}
+
+#[test]
+fn crash_with_both_copies_corrupted_ends_in_a_minimal_dump() {
+    let machine = Machine::new().entry(Entry::El2).append("crashkernel=16M");
+    // The layout is that of any boot of this machine.
+    let probe = machine.clone().start();
+    probe.console.wait_for("second copy armed at");
+    let second = second_copy(&probe);
+    drop(probe);
+    let running = damage(machine, &[INSIDE_IMAGE, second + INSIDE_IMAGE]);
+    let dump = receive_minimal(&running);
+    assert_is_minimal(&running, &dump, 1, "sysrq");
+    let info = host::info(&dump.path);
+    assert_eq!(
+        info["fallback"]["copies"],
+        json!(["wrong-digest", "wrong-digest"])
+    );
+}
+
+fn start(entry: Entry, append: &str) -> Running {
+    Machine::new()
+        .entry(entry)
+        .cpus(4)
+        .append(append)
+        .append("dump_then=halt dump_rounds=1")
+        .start()
+}
+
+#[test]
+fn crash_while_the_capture_kernel_is_replaced_is_dumped_by_the_old_one() {
+    let rows = [
+        (Entry::El1, "reload:abort"),
+        (Entry::El2, "reload:panic"),
+        (Entry::El2, "switch:abort"),
+    ];
+    for (entry, fault) in rows {
+        let running = start(entry, &format!("crashkernel=16M fault={fault}"));
+        assert_whole(running, "first-copy");
+    }
+}
+
+#[test]
+fn crash_while_the_only_copy_is_replaced_ends_in_a_minimal_dump() {
+    let running = start(Entry::El2, "crashkernel=2M fault=reload");
+    let dump = receive_minimal(&running);
+    assert_is_minimal(&running, &dump, 4, "exception");
+}
+
+#[test]
+fn crash_before_anything_is_loaded_ends_in_a_minimal_dump() {
+    for (entry, fault) in [
+        (Entry::El1, "before-load:panic"),
+        (Entry::El2, "load:panic"),
+    ] {
+        let running = start(entry, &format!("fault={fault}"));
+        let dump = receive_minimal(&running);
+        assert_is_minimal_with_log(&running, &dump, 1, "panic", "crash region");
+    }
+}
+
+#[test]
+fn crash_in_the_crash_path_is_dumped_with_the_first_reason() {
+    for (entry, kind) in [(Entry::El1, "panic"), (Entry::El2, "abort")] {
+        for place in ["stop", "notes", "leave"] {
+            let append = format!("lkdtm=ACCESS_NULL@150 fault={place}:{kind}");
+            let crashed = assert_whole(start(entry, &append), "first-copy");
+            let info = host::info(&crashed.dump.path);
+            assert_eq!(info["reason"]["kind"], json!("exception"), "{append}");
+            assert_eq!(info["reason"]["far"], json!(0), "{append}");
+            assert_eq!(crashed.dump.registers().len(), 4, "{append}");
+            let text = crashed.report;
+            assert!(text.contains("A second crash"), "{append}: {text}");
+        }
+    }
+}
+
+#[test]
+fn fault_in_the_message_of_a_panic_leaves_the_panic_the_reason() {
+    for (entry, kind) in [(Entry::El1, "abort"), (Entry::El2, "panic")] {
+        let crashed = assert_whole(start(entry, &format!("fault=message:{kind}")), "first-copy");
+        let info = host::info(&crashed.dump.path);
+        assert_eq!(info["reason"]["kind"], json!("panic"));
+        assert_eq!(crashed.dump.registers().len(), 4);
+        let bt = host::bt(&crashed.dump.path, &oracle::elf());
+        assert!(bt.contains("kernel::fault::poll"), "{bt}");
+    }
+}
+
+#[test]
+fn crash_of_two_cpus_at_once_is_one_dump_with_both() {
+    for entry in ENTRIES {
+        let crashed = assert_whole(start(entry, "fault=pair"), "first-copy");
+        let info = host::info(&crashed.dump.path);
+        let stops = info["stops"].as_array().expect("stops").clone();
+        let of = |status: &str| stops.iter().filter(|stop| stop["status"] == status).count();
+        assert_eq!(of("crashed"), 1, "{stops:?}");
+        assert_eq!(of("not-responding"), 0, "{stops:?}");
+        assert_eq!(crashed.dump.registers().len(), 4, "{stops:?}");
+        let reason = &info["reason"]["cpu"];
+        assert!([json!(1), json!(2)].contains(reason), "{reason}");
     }
 }

@@ -3,14 +3,11 @@
 #![no_std]
 #![no_main]
 
-use capture::{Counter, DumpThen, DumpTo, Inputs, Located, Sizes, Wires, Workspace};
-use machine::boot::EntryState;
-use machine::capture_entry::{self, Handover};
-use machine::no_heap::NoHeap;
-use machine::once_buffer::OnceBuffer;
+use capture::{Counter, DumpThen, DumpTo, Inputs, Located, Sizes, Tombstone, Wires, Workspace};
+use machine::capture_entry::{self, End, Handover, Hooks};
 use machine::room::{Room, StaticArena};
-use machine::way_out::WayOut;
-use machine::{arch, console, emergency};
+use machine::{arch, console, provoke, survivor};
+use machine::{boot::EntryState, no_heap::NoHeap, once_buffer::OnceBuffer, way_out::WayOut};
 use wire::lzma::Encoder;
 
 machine::entry!(main);
@@ -23,13 +20,22 @@ static WORKSPACE: OnceBuffer<Workspace> = OnceBuffer::new(Workspace::new());
 static ENCODER: OnceBuffer<Encoder> = OnceBuffer::new(Encoder::new());
 
 fn main(entry: EntryState) -> ! {
-    let handover = capture_entry::begin(entry, Some(0x0900_0000), &ARENA);
-    match dump(handover).unwrap_or(DumpThen::Halt) {
-        DumpThen::Reboot => capture_entry::reboot(),
-        DumpThen::PowerOff => capture_entry::power_off(),
-        DumpThen::Halt | DumpThen::Wait => capture_entry::halt(),
+    let handover = capture_entry::begin(entry, Some(0x0900_0000), &ARENA, &HOOKS);
+    capture_entry::leave(end(dump(handover).or(Some(DumpThen::Halt))))
+}
+
+const fn end(then: Option<DumpThen>) -> End {
+    match then {
+        None => End::Restart,
+        Some(DumpThen::Reboot) => End::Reboot,
+        Some(DumpThen::PowerOff) => End::PowerOff,
+        Some(DumpThen::Halt | DumpThen::Wait) => End::Halt,
     }
 }
+
+static HOOKS: Hooks = Hooks {
+    failed: |pc| end(Tombstone::new(survivor::words()).failed(pc)),
+};
 
 /// Returns `None` only if it was called before.
 fn dump(mut handover: Handover) -> Option<DumpThen> {
@@ -44,28 +50,26 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
     };
     let to = capture::params::parse(inputs.bootargs, |_| {}).to;
     let mut out = WayOut::open(to == DumpTo::Semihosting);
-    let is_perfect = out.is_perfect();
     let mut line = Wires {
+        is_perfect: out.is_perfect(),
         write: &mut |bytes| out.write(bytes),
         text: console::try_write,
         read: console::try_read,
-        is_perfect,
         rate: console::baud,
         can_set: console::can_set,
         set_rate: console::set_baud,
     };
+    let work = WORKSPACE.take()?;
+    work.survive(survivor::words(), provoke::write_null);
     let outcome = capture::run(
         &inputs,
         &mut handover.old,
         &mut line,
         &Counter(arch::counter),
-        WORKSPACE.take()?,
+        work,
         share_out(&mut handover.room)?,
         ENCODER.take()?,
     );
-    if let Err(error) = outcome.totals {
-        emergency!("Afterimage: the dump ended early: {error}\n");
-    }
     Some(outcome.then)
 }
 
@@ -78,6 +82,5 @@ fn share_out(room: &mut Room) -> Option<capture::Room<'static>> {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    emergency!("\nAfterimage: the capture kernel itself failed: {info}\n");
-    capture_entry::reboot()
+    capture_entry::fail(0, format_args!("{info}"))
 }

@@ -419,6 +419,10 @@ impl Dump {
             )));
         };
         let gaps = store.gaps();
+        for number in store.partial_notes() {
+            self.faults
+                .push(format!("note buffer {number} is missing in part"));
+        }
         self.judge(&gaps, store.has_no_notes());
         let len = store.finish(path, overwrite, &gaps, self.faults.is_empty())?;
         Ok(Ended {
@@ -456,8 +460,7 @@ impl Dump {
         if self.assembler.manifest().is_some_and(|m| m.is_minimal) {
             self.faults.push(MINIMAL.to_owned());
         } else {
-            let of_class = gaps.iter().filter(|g| g.class == PageClass::Skipped);
-            self.faults.extend(of_class.map(|gap| skipped(gap.range)));
+            self.faults.extend(skipped(gaps));
         }
         if self.assembler.finished().is_some_and(|f| f.is_cut_short) {
             self.faults

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use vmcore::afterimage_notes::{Phase, name_text};
+use vmcore::afterimage_notes::{Gap, Phase, name_text};
 use vmcore::{PageClass, PhysRange};
 
 use crate::cli::Inspect;
@@ -86,9 +86,7 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
     if contents.is_minimal() {
         faults.push(MINIMAL.to_owned());
     } else {
-        for range in of_class(contents, PageClass::Skipped) {
-            faults.push(skipped(range));
-        }
+        faults.extend(skipped(contents.gaps.as_deref().unwrap_or_default()));
     }
     if !contents.is_vouched_for && !contents.is_minimal() {
         faults.push("the end of the dump: no summary agrees with what arrived".to_owned());
@@ -108,15 +106,20 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
 /// What is missing from a minimal dump.
 pub const MINIMAL: &str = "most of memory: this is the minimal dump, which the crashed kernel sends itself when no capture kernel can be entered (registers, stacks, log, kernel data)";
 
-/// Returns what is to be said of memory that a capture kernel skipped.
+/// Returns what is to be said of memory that a capture kernel skipped; nothing when it skipped none.
 #[must_use]
-pub fn skipped(range: PhysRange) -> String {
-    format!(
-        "memory {:#x}..{:#x} ({}) was skipped: the capture kernel failed when it came to it",
-        range.start,
-        range.end,
-        size(range.len())
-    )
+pub fn skipped(gaps: &[Gap]) -> Option<String> {
+    let skipped = gaps.iter().filter(|g| g.class == PageClass::Skipped);
+    let (count, bytes) = skipped.fold((0_usize, 0_u64), |(count, bytes), gap| {
+        let bytes = bytes.saturating_add(gap.range.len());
+        (count.saturating_add(1), bytes)
+    });
+    let first = gaps.iter().find(|g| g.class == PageClass::Skipped)?;
+    Some(format!(
+        "{} of memory in {count} ranges, the first at {:#x}, was skipped: the capture kernel failed when it came to it",
+        size(bytes),
+        first.range.start
+    ))
 }
 
 fn of_class(contents: &Contents<'_>, class: PageClass) -> Vec<PhysRange> {

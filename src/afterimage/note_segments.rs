@@ -87,6 +87,12 @@ impl NoteSegments {
         self.0.is_empty()
     }
 
+    /// Returns the numbers of the buffers of which a part is missing.
+    pub fn partial(&self) -> impl Iterator<Item = u32> + '_ {
+        let in_part = |(_, buffer): &(&u32, &Buffer)| buffer.prefix().len() < buffer.bytes.len();
+        self.0.iter().filter(in_part).map(|(number, _)| *number)
+    }
+
     /// Returns whether `count` buffers have arrived, each whole.
     #[must_use]
     pub fn has_all(&self, count: u32) -> bool {

@@ -163,6 +163,11 @@ impl Store {
         self.segments.is_empty()
     }
 
+    /// Returns the numbers of the note buffers of which a part is missing.
+    pub fn partial_notes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.segments.partial()
+    }
+
     /// Returns whether the notes tell which CPU each set of registers is of: an Afterimage kernel's say so themselves, any
     /// other's count.
     #[must_use]

@@ -2,6 +2,7 @@
 //! The dump itself, from the report to the last frame.
 
 use core::cell::Cell;
+use core::sync::atomic::AtomicU64;
 
 use vmcore::elf_core::CoreHeader;
 use vmcore::page_state::PageStateReader;
@@ -9,7 +10,7 @@ use vmcore::{DumpLevel, PAGE_SIZE, PhysMemory};
 use wire::block::TreeHash;
 use wire::lzma::Encoder;
 use wire::target::{Memory, Tables};
-use wire::{PageClass, Target, frame};
+use wire::{Finished, OneWay, PageClass, Target, frame};
 
 use crate::effort::Controller;
 use crate::facts::Facts;
@@ -27,6 +28,7 @@ use crate::room::Room;
 use crate::send::Sending;
 use crate::survey::{self, PAGE_STATE_MAPS};
 use crate::text::Text;
+use crate::tombstone::{Tombstone, WORDS};
 use crate::walk::{PageCounts, Walk};
 use crate::{Clock, Error, Inputs, Line, Located, params};
 
@@ -44,6 +46,9 @@ pub struct Workspace {
     ranges: Ranges,
     scratch: [u8; PAGE_SIZE as usize],
     tables: Tables,
+    words: [AtomicU64; WORDS],
+    survivor: Option<&'static [AtomicU64; WORDS]>,
+    provoke: Option<fn()>,
 }
 
 impl Default for Workspace {
@@ -63,7 +68,16 @@ impl Workspace {
             ranges: Ranges::new(),
             scratch: [0; PAGE_SIZE as usize],
             tables: Tables::new(),
+            words: [const { AtomicU64::new(0) }; WORDS],
+            survivor: None,
+            provoke: None,
         }
+    }
+
+    /// Keeps what is to be known after a failure of the capture kernel itself in `words`, which a new start leaves as they are;
+    /// `abort` makes the fault that `dump_fault=` may ask for.
+    pub fn survive(&mut self, words: &'static [AtomicU64; WORDS], abort: fn()) {
+        (self.survivor, self.provoke) = (Some(words), Some(abort));
     }
 }
 
@@ -101,6 +115,7 @@ pub fn run<L: Line>(
     room: Room<'_>,
     encoder: &mut Encoder,
 ) -> Outcome {
+    let tomb = Tombstone::begin(work.survivor.unwrap_or(&work.words));
     let mut text = Text::new(line, REPORT_BYTES);
     text.say(format_args!(
         "Afterimage: a kernel crashed; this is the capture kernel"
@@ -112,7 +127,15 @@ pub fn run<L: Line>(
     let params = params::parse(inputs.bootargs, |problem| {
         text.complain(format_args!("{problem}"))
     });
-    let header = parse_header(inputs.elfcorehdr, &mut text);
+    tomb.set_then(params.then);
+    for skip in tomb.skips() {
+        text.say(format_args!("Afterimage: it {skip}"));
+    }
+    if tomb.is_closing() {
+        return end_failed(&tomb, text);
+    }
+    let elfcorehdr = inputs.elfcorehdr.filter(|_| !tomb.is_header_suspect());
+    let header = parse_header(elfcorehdr, &mut text);
     if let Some(header) = &header {
         work.notes.gather(header, memory, &mut text);
     }
@@ -123,6 +146,8 @@ pub fn run<L: Line>(
         ranges,
         scratch,
         tables,
+        provoke,
+        ..
     } = work;
     let facts = Facts::decode(notes.bytes(), &mut text);
     survey::add_memory(plan, inputs, header.as_ref(), &facts, &mut text);
@@ -137,7 +162,10 @@ pub fn run<L: Line>(
             ranges.dropped
         ));
     }
-    report::write(&facts, header.as_ref(), memory, &params, &mut text);
+    // Who reads it has it, and it may be what failed.
+    if tomb.failures() == 0 {
+        report::write(&facts, header.as_ref(), memory, &params, &mut text);
+    }
     if let Err(error) = text.finish() {
         return Outcome {
             then: params.then,
@@ -145,9 +173,13 @@ pub fn run<L: Line>(
         };
     }
 
-    let id = dump_id(clock.ticks(), notes.bytes(), room.raw);
+    let (id, ticks_begin) = tomb.dump().unwrap_or_else(|| {
+        let ticks = clock.ticks();
+        (dump_id(ticks, notes.bytes(), room.raw), ticks)
+    });
+    tomb.set_dump(id, ticks_begin);
     let manifest = manifest(id, inputs, header.as_ref(), &facts, params.level);
-    let target = Target::new(
+    let mut target = Target::new(
         frame::short_id(id),
         Memory {
             tables,
@@ -157,6 +189,7 @@ pub fn run<L: Line>(
         },
         !line.is_perfect(),
     );
+    target.go_on_at(tomb.next_sequence());
     let rate = line.rate();
     let effort = match params.effort {
         DumpEffort::Auto => Controller::new(rate),
@@ -171,6 +204,9 @@ pub fn run<L: Line>(
         timeout_us: u64::from(params.timeout_s).saturating_mul(1_000_000),
         blocks: 0,
         tree: TreeHash::new(),
+        tomb,
+        resume_at: 0,
+        fault: params.fault.zip(*provoke),
     };
     sending.port.allow_rates();
     let mut walk = Walk {
@@ -178,15 +214,16 @@ pub fn run<L: Line>(
         marks,
         page_states: &mut page_states,
         level: DumpLevel(u32::from(params.level)),
+        tomb: Some(tomb),
     };
     let mut dump = Dump {
-        elfcorehdr: header.zip(inputs.elfcorehdr),
+        elfcorehdr: header.zip(elfcorehdr),
         notes,
         crashed: facts.crashed_cpu(),
         manifest,
         ranges,
         params: &params,
-        ticks_begin: clock.ticks(),
+        ticks_begin,
     };
     let mut finder = Finder {
         index: PageIndex::new(room.index),
@@ -200,6 +237,7 @@ pub fn run<L: Line>(
             // Whoever reads on expects the rate of before.
             let _was_settable_before = line.set_rate(rate);
         }
+        tomb.over();
         close(line, &params, totals, failed_parts, inputs.counter_hz);
         let then = match params.then {
             DumpThen::Wait => wait(line, clock, inputs.counter_hz, |text| {
@@ -210,6 +248,7 @@ pub fn run<L: Line>(
         if let Some(then) = then {
             return Outcome { then, totals };
         }
+        tomb.again();
         sending.port.restart();
         sending.port.allow_rates();
         dump.ticks_begin = clock.ticks();
@@ -234,6 +273,33 @@ fn wait<L: Line>(
                 let _lost = text.finish();
             }
         }
+    }
+}
+
+/// Ends the dump of a capture kernel that failed too often: says so, in words and as a last frame.
+fn end_failed<L: Line>(tomb: &Tombstone<'_>, mut text: Text<'_, L>) -> Outcome {
+    let error = Error::Failed {
+        failures: tomb.failures(),
+    };
+    let then = tomb.then();
+    text.say(format_args!("Afterimage: dump incomplete: {error}"));
+    text.say(format_args!("Afterimage: next: {then}"));
+    let (id, _) = tomb.dump().unwrap_or_default();
+    let mut sender = OneWay::new(id, |bytes: &[u8]| text.send_frame(bytes));
+    sender.go_on_at(tomb.next_sequence());
+    let finished = Finished {
+        next: then.on_the_wire(),
+        is_cut_short: true,
+    };
+    // Either may be lost. Its length is fixed.
+    for _ in 0..2 {
+        let _fits = sender.finish(finished);
+    }
+    tomb.over();
+    let _nobody_left_to_tell = text.finish();
+    Outcome {
+        then,
+        totals: Err(error),
     }
 }
 

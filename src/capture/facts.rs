@@ -5,7 +5,8 @@
 //! named once and then treated as absent.
 
 use vmcore::afterimage_notes::{
-    self as afterimage, BUILD_ID_MAX, CpuStop, Entries, Entry, Reason, Region, RegionKind, list,
+    self as afterimage, BUILD_ID_MAX, CpuStop, Entries, Entry, Fallback, Reason, Region,
+    RegionKind, list,
 };
 use vmcore::cursor::Reader;
 use vmcore::notes::{AFTERIMAGE, CORE, Note, Notes, VMCOREINFO};
@@ -23,6 +24,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) is_afterimage: bool,
     /// Why the machine crashed; none for a kernel other than Afterimage's.
     pub(crate) reason: Option<Reason<'a>>,
+    /// Which copy of the capture kernel was entered, and why.
+    pub(crate) fallback: Option<Fallback>,
     /// The GNU build ID of the crashed kernel.
     pub(crate) build_id: Option<&'a [u8]>,
     /// Linux's VMCOREINFO.
@@ -36,6 +39,7 @@ impl<'a> Facts<'a> {
             notes,
             is_afterimage: false,
             reason: None,
+            fallback: None,
             build_id: None,
             vmcoreinfo: None,
         };
@@ -57,6 +61,8 @@ impl<'a> Facts<'a> {
             PrStatus::decode(note.desc)?;
         } else if note.is(AFTERIMAGE, afterimage::REASON) {
             self.reason = Some(Reason::decode(note.desc)?);
+        } else if note.is(AFTERIMAGE, afterimage::FALLBACK) {
+            self.fallback = Some(Fallback::decode(note.desc)?);
         } else if note.is(AFTERIMAGE, afterimage::BUILD_ID) {
             let value = note.desc.len() as u64;
             let is_plausible = (1..=BUILD_ID_MAX).contains(&note.desc.len());

@@ -16,6 +16,8 @@ mod dump;
 mod effort;
 mod facts;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod fake;
 mod frames;
 mod index;
@@ -37,6 +39,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tombstone;
 mod translate;
 mod vmcoreinfo;
 mod walk;
@@ -45,6 +48,7 @@ mod wires;
 pub use dump::{Outcome, Totals, Workspace, run};
 pub use params::{DumpEffort, DumpThen, DumpTo, Params};
 pub use room::{Room, Sizes};
+pub use tombstone::{MAX_FAILURES, Tombstone, WORDS};
 pub use walk::PageCounts;
 pub use wires::{Counter, Wires};
 
@@ -60,6 +64,11 @@ pub enum Error {
     },
     /// Something could not be put into a frame.
     Wire(wire::Error),
+    /// The capture kernel itself failed too often.
+    Failed {
+        /// How often.
+        failures: u64,
+    },
 }
 
 impl From<wire::Error> for Error {
@@ -75,6 +84,9 @@ impl fmt::Display for Error {
                 write!(f, "line stuck after {accepted} of {offered} bytes")
             }
             Self::Wire(error) => write!(f, "{error}"),
+            Self::Failed { failures } => {
+                write!(f, "the capture kernel itself failed {failures} times")
+            }
         }
     }
 }

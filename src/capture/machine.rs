@@ -2,6 +2,7 @@
 //! A synthetic machine that crashed, and what a host makes of its dump.
 extern crate std;
 
+use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::string::String;
@@ -19,7 +20,7 @@ use wire::lzma::Encoder;
 use wire::{Assembler, BlockKind, Event, Frame, PageClass, Receiver, assembler};
 
 use crate::fake::{Looked, Ram};
-use crate::{Inputs, Line, Located, Outcome, Room, Sizes, Workspace, run};
+use crate::{Inputs, Line, Located, Outcome, Room, Sizes, WORDS, Workspace, run};
 
 pub(crate) const BASE: u64 = 0x4000_0000;
 /// 2 MiB, of which the last 256 KiB are the capture kernel's own.
@@ -39,6 +40,8 @@ pub(crate) const LINK: u64 = 0xffff_8000_8000_0000;
 pub(crate) struct Machine {
     pub(crate) ram: Ram,
     pub(crate) header: Vec<u8>,
+    /// Where a run leaves its tombstone.
+    pub(crate) survivor: Option<&'static [AtomicU64; WORDS]>,
 }
 
 pub(crate) const fn page(number: u64) -> u64 {
@@ -136,7 +139,11 @@ impl Machine {
         writer.load(LINEAR + BASE, BASE, OWN.start - BASE).unwrap();
         let len = writer.finish().unwrap();
         header.truncate(len);
-        Self { ram, header }
+        Self {
+            ram,
+            header,
+            survivor: None,
+        }
     }
 
     /// The map and a few regions, as a kernel would leave them.
@@ -181,6 +188,9 @@ impl Machine {
         line: &mut impl Line,
     ) -> Outcome {
         let mut work = Box::new(Workspace::new());
+        if let Some(words) = self.survivor {
+            work.survive(words, || panic!("abort injected"));
+        }
         let inputs = Inputs {
             bootargs: bootargs.as_bytes(),
             elfcorehdr,

@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use wire::Next;
 use wire::lzma::Effort;
 
 /// Longest command line that is read, in bytes; Linux's own limit on arm64 is 2048.
@@ -36,6 +37,38 @@ impl fmt::Display for DumpThen {
             Self::Wait => "wait",
         })
     }
+}
+
+impl DumpThen {
+    /// Returns what the last frame calls it.
+    pub(crate) const fn on_the_wire(self) -> Next {
+        match self {
+            Self::Reboot => Next::Reboot,
+            Self::Halt => Next::Halt,
+            Self::PowerOff => Next::PowerOff,
+            Self::Wait => Next::Wait,
+        }
+    }
+}
+
+/// A fault that the capture kernel makes itself, for tests of what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It panics.
+    Panic,
+    /// It writes where nothing is.
+    Abort,
+}
+
+/// `dump_fault=BLOCK[:panic|abort[:reading]]`: where a fault is made, once for each block; `every` is each block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InjectedFault {
+    /// Number of the block; `None` for each.
+    pub(crate) block: Option<u32>,
+    /// Which fault.
+    pub(crate) kind: Fault,
+    /// While the block's memory is read, and not before it is packed.
+    pub(crate) is_reading: bool,
 }
 
 /// Where a dump goes.
@@ -73,6 +106,8 @@ pub struct Params {
     pub rounds: u32,
     /// Seconds without an answer after which `then` follows.
     pub timeout_s: u32,
+    /// A fault that is to be made.
+    pub fault: Option<InjectedFault>,
 }
 
 impl Default for Params {
@@ -84,6 +119,7 @@ impl Default for Params {
             then: DumpThen::Reboot,
             rounds: 2,
             timeout_s: 600,
+            fault: None,
         }
     }
 }
@@ -188,6 +224,7 @@ fn apply(params: &mut Params, name: &[u8], value: &[u8]) -> Applied {
             .and_then(|timeout| u32::try_from(timeout).ok())
             .map(|timeout_s| params.timeout_s = timeout_s),
         b"dump_effort" => effort(value).map(|effort| params.effort = effort),
+        b"dump_fault" => fault(value).map(|fault| params.fault = Some(fault)),
         b"dump_to" => to(value).map(|to| params.to = to),
         _ => return Applied::BadName,
     };
@@ -215,6 +252,29 @@ fn to(value: &[u8]) -> Option<DumpTo> {
         b"semihosting" => Some(DumpTo::Semihosting),
         _ => None,
     }
+}
+
+fn fault(value: &[u8]) -> Option<InjectedFault> {
+    let mut parts = value.split(|&byte| byte == b':');
+    let block = match parts.next()? {
+        b"every" => None,
+        number => Some(u32::try_from(self::number(number)?).ok()?),
+    };
+    let kind = match parts.next() {
+        None | Some(b"panic") => Fault::Panic,
+        Some(b"abort") => Fault::Abort,
+        Some(_) => return None,
+    };
+    let is_reading = match parts.next() {
+        None => false,
+        Some(b"reading") => true,
+        Some(_) => return None,
+    };
+    parts.next().is_none().then_some(InjectedFault {
+        block,
+        kind,
+        is_reading,
+    })
 }
 
 fn then(value: &[u8]) -> Option<DumpThen> {
@@ -266,7 +326,8 @@ mod tests {
                     effort: DumpEffort::Auto,
                     then: DumpThen::Reboot,
                     rounds: 2,
-                    timeout_s: 600
+                    timeout_s: 600,
+                    fault: None,
                 },
                 Vec::new()
             )
@@ -276,7 +337,7 @@ mod tests {
     #[test]
     fn bootargs_with_all_parameters_are_read() {
         let (params, problems) =
-            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_effort=1 quiet");
+            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_effort=1 dump_fault=7:abort:reading quiet");
         assert_eq!(
             params,
             Params {
@@ -285,7 +346,12 @@ mod tests {
                 effort: DumpEffort::Fixed(1),
                 then: DumpThen::Halt,
                 rounds: 3,
-                timeout_s: 0
+                timeout_s: 0,
+                fault: Some(InjectedFault {
+                    block: Some(7),
+                    kind: Fault::Abort,
+                    is_reading: true,
+                }),
             }
         );
         assert!(problems.is_empty());
@@ -310,7 +376,7 @@ mod tests {
     #[test]
     fn parameter_malformed_keeps_the_default_and_is_named() {
         let (params, problems) =
-            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99");
+            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99 dump_fault=x dump_fault=1:flood");
         assert_eq!(params, Params::default());
         assert_eq!(
             problems,
@@ -322,6 +388,8 @@ mod tests {
                 "malformed dump_level=\"\", default kept",
                 "malformed dump_to=\"moon\", default kept",
                 "malformed dump_effort=\"99\", default kept",
+                "malformed dump_fault=\"x\", default kept",
+                "malformed dump_fault=\"1:flood\", default kept",
             ]
         );
     }

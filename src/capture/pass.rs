@@ -9,16 +9,17 @@ use vmcore::notes::{CORE, Notes};
 use vmcore::registers::{NT_PRSTATUS, PrStatus};
 use vmcore::{PAGE_SIZE, PhysMemory};
 use wire::manifest::{PART_MAX, Pass};
-use wire::memory_block::Run;
-use wire::{BlockKind, BlockWriter, Finished, FrameType, Manifest, Next, PageClass, Summary};
+use wire::memory_block::{Run, TABLE_MAX};
+use wire::{BlockKind, BlockWriter, Finished, FrameType, Manifest, PageClass, Summary};
 
 use crate::dump::Totals;
 use crate::index::{PageIndex, PageKey};
 use crate::manifest::Ranges;
 use crate::old_notes::{OldNote, OldNotes};
-use crate::params::{DumpThen, Params};
+use crate::params::Params;
 use crate::plan::Cursor;
 use crate::send::{Sending, Stop};
+use crate::text::Sentence;
 use crate::walk::{PageCounts, Walk};
 use crate::{Clock, Error, Line, Located, Work};
 
@@ -72,8 +73,12 @@ impl Dump<'_> {
         } else {
             self.params.rounds
         };
-        let mut round = 0;
+        let (mut round, resume_at) = sending.tomb.round();
+        if !sending.port.is_perfect() {
+            sending.resume_at = resume_at;
+        }
         loop {
+            sending.tomb.set_round(round);
             sending.begin_pass();
             finder.index.clear();
             let pass = self.pass(round, sending, walk, memory, finder, raw);
@@ -84,6 +89,7 @@ impl Dump<'_> {
                 Err(Stop::Failed(error)) => return Err(error),
             };
             round = round.saturating_add(1);
+            sending.resume_at = 0;
             let is_answered = sending.port.target.is_answered();
             if !is_answered && round < rounds {
                 continue;
@@ -146,11 +152,25 @@ impl Dump<'_> {
                 self.send_manifest(round, sending)?;
             }
         }
+        self.send_failures(sending, raw)?;
         sending.port.target.close_group();
         sending.wait(|target, _| target.is_drained())?;
         self.send_summary(progress.pages, sending)?;
         sending.port.target.close_group();
         Ok(progress.pages)
+    }
+
+    /// Says what was left out because the capture kernel failed at it.
+    fn send_failures<L: Line, C: Clock>(
+        &self,
+        sending: &mut Sending<'_, L, C>,
+        raw: &mut [u8],
+    ) -> Result<(), Stop> {
+        for (number, skip) in (0..).zip(sending.tomb.skips()) {
+            let sentence = Sentence::new(format_args!("{skip}"));
+            sending.segment(BlockKind::Text, number, 0, sentence.as_bytes(), raw)?;
+        }
+        Ok(())
     }
 
     fn send_rest_of_notes<L: Line, C: Clock>(
@@ -224,12 +244,7 @@ impl Dump<'_> {
         sending: &mut Sending<'_, L, C>,
     ) -> Result<(), Stop> {
         let finished = Finished {
-            next: match self.params.then {
-                DumpThen::Reboot => Next::Reboot,
-                DumpThen::Halt => Next::Halt,
-                DumpThen::PowerOff => Next::PowerOff,
-                DumpThen::Wait => Next::Wait,
-            },
+            next: self.params.then.on_the_wire(),
             is_cut_short: is_silent,
         };
         let frames = if sending.port.target.is_answered() && !is_silent {
@@ -279,9 +294,16 @@ fn fill_block<L: Line, C: Clock>(
     raw: &mut [u8],
 ) -> Result<(usize, Progress), Stop> {
     let mut reached = progress;
+    let number = sending.blocks;
+    let skipped = sending.tomb.skipped_block(number);
+    let data_max = raw
+        .len()
+        .saturating_sub(TABLE_MAX)
+        .div_euclid(wire::PAGE_SIZE);
+    let mut left_out = 0_usize;
     let mut block = BlockWriter::new(raw)?;
     while let Some(page) = block.page() {
-        let Some(step) = walk.step(reached.cursor, memory, page) else {
+        let Some(step) = walk.step(reached.cursor, number, memory, page) else {
             break;
         };
         let pages = step.range.len().div_euclid(PAGE_SIZE);
@@ -289,13 +311,23 @@ fn fill_block<L: Line, C: Clock>(
         let looked_at = if is_read { pages } else { 0 };
         let looked_at = u32::try_from(looked_at).unwrap_or(u32::MAX);
         sending.port.pump(Work::Pages(looked_at))?;
-        let mut class = wire::PageClass::from_code(step.class.code())?;
+        sending.fault_in_reading(number);
+        let mut class = on_the_wire(step.class);
         let is_added = if class == PageClass::Data {
             let key = PageKey::of(page);
             match find_like(finder, key, page, memory) {
                 Some(source) => {
                     class = PageClass::Duplicate;
                     block.add_run(Run::duplicate(step.range.start, source))?
+                }
+                // The block ends where it would have ended with its bytes.
+                None if skipped.is_some() => {
+                    class = PageClass::Skipped;
+                    if skipped == Some(true) {
+                        finder.index.insert(key, step.range.start);
+                    }
+                    left_out = left_out.saturating_add(1);
+                    left_out <= data_max && block.add_run(Run::new(step.range.start, 1, class))?
                 }
                 None => {
                     let is_added = block.commit_page(step.range.start)?;
@@ -319,6 +351,20 @@ fn fill_block<L: Line, C: Clock>(
         }
     }
     Ok((block.finish()?, reached))
+}
+
+/// Returns what a class is called on the wire.
+const fn on_the_wire(class: vmcore::PageClass) -> PageClass {
+    match class {
+        vmcore::PageClass::Data => PageClass::Data,
+        vmcore::PageClass::Zero => PageClass::Zero,
+        vmcore::PageClass::Free => PageClass::Free,
+        vmcore::PageClass::AppData => PageClass::AppData,
+        vmcore::PageClass::Secret => PageClass::Secret,
+        vmcore::PageClass::Unreadable => PageClass::Unreadable,
+        // What is lost on the line no sender knows.
+        vmcore::PageClass::Skipped | vmcore::PageClass::Lost => PageClass::Skipped,
+    }
 }
 
 /// Returns the address of a page that was sent and holds what `page` holds.

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use vmcore::afterimage_notes::FallbackLevel;
 use vmcore::elf_core::CoreHeader;
 use vmcore::registers::PrStatus;
 use vmcore::{PhysMemory, Registers};
@@ -44,6 +45,7 @@ pub(crate) fn write(
 ) {
     text.say_complaints_left();
     write_reason(facts, text);
+    write_fallback(facts, text);
     match facts.crashed_cpu() {
         Some(cpu) => {
             write_registers(&cpu, facts.reason.is_some(), text);
@@ -87,6 +89,17 @@ fn write_reason(facts: &Facts<'_>, text: &mut Text<'_, impl Line>) {
         text.say(format_args!("build ID: {}", of("BUILD-ID")));
     } else {
         text.say(format_args!("crash: reason not recorded"));
+    }
+}
+
+fn write_fallback(facts: &Facts<'_>, text: &mut Text<'_, impl Line>) {
+    if let Some(fallback) = facts.fallback
+        && fallback.level == FallbackLevel::SecondCopy
+    {
+        let [first, second] = fallback.copies.map(|copy| copy.name());
+        text.say(format_args!(
+            "Afterimage: this is the second copy of the capture kernel (first: {first}, second: {second})"
+        ));
     }
 }
 

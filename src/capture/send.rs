@@ -10,7 +10,9 @@ use wire::offer::{HASHES_MAX, Offer, page_hash};
 use wire::{BlockKind, Codec, Descriptor, FrameType, PAGE_SIZE, SegmentBlock, segment_block};
 
 use crate::effort::{Controller, Measured};
+use crate::params::{Fault, InjectedFault};
 use crate::port::Port;
+use crate::tombstone::Tombstone;
 use crate::{Clock, Error, Line, Work};
 
 /// How long an offer may go unanswered until it is repeated, in microseconds.
@@ -54,6 +56,11 @@ pub(crate) struct Sending<'a, L: Line, C: Clock> {
     /// Blocks of this pass.
     pub(crate) blocks: u32,
     pub(crate) tree: TreeHash,
+    pub(crate) tomb: Tombstone<'a>,
+    /// Blocks below this one were sent in this round, before the capture kernel failed.
+    pub(crate) resume_at: u32,
+    /// A fault to be made, and how.
+    pub(crate) fault: Option<(InjectedFault, fn())>,
 }
 
 impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
@@ -74,12 +81,15 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
         raw: &mut [u8],
         len: usize,
     ) -> Result<(), Stop> {
+        let number = self.blocks;
+        self.tomb.sending(number);
+        self.fault_in(number, false);
         let hash = self.hash(raw.get(..len).unwrap_or_default())?;
         self.tree.add(&hash);
-        let number = self.blocks;
         self.blocks = self.blocks.saturating_add(1);
         self.check()?;
-        if self.port.target.is_stored(number) {
+        let is_sent = !self.port.target.is_answered() && number < self.resume_at;
+        if is_sent || self.port.target.is_stored(number) {
             return Ok(());
         }
         let mut left = len;
@@ -98,6 +108,24 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
         self.pack(descriptor, raw.get(..left).unwrap_or_default())
     }
 
+    /// Makes the fault that is to be made while the block `number` is read.
+    pub(crate) fn fault_in_reading(&self, number: u32) {
+        self.fault_in(number, true);
+    }
+
+    fn fault_in(&self, number: u32, is_reading: bool) {
+        if let Some((fault, provoke)) = &self.fault
+            && fault.block.is_none_or(|block| block == number)
+            && fault.is_reading == is_reading
+            && !self.tomb.has_failed_at(number)
+        {
+            match fault.kind {
+                Fault::Panic => panic!("fault injected"),
+                Fault::Abort => provoke(),
+            }
+        }
+    }
+
     fn hash(&mut self, raw: &[u8]) -> Result<BlockHash, Stop> {
         let mut failure = Ok(());
         let port = &mut self.port;
@@ -112,6 +140,9 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
 
     /// Returns why the pass is not to go on.
     fn check(&self) -> Result<(), Stop> {
+        let target = &self.port.target;
+        let first_unsent = target.first_unsent().unwrap_or(self.blocks);
+        self.tomb.line(target.frames(), first_unsent);
         if self.port.target.has_new_session() {
             return Err(Stop::NewHost);
         }
@@ -300,12 +331,13 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
         let mut offset = 0_u64;
         let part_len = raw.len().saturating_sub(segment_block::HEADER_LEN).max(1);
         for part in bytes.chunks(part_len) {
+            let is_left_out = self.tomb.skipped_block(self.blocks).is_some();
             let block = SegmentBlock {
                 index,
                 address,
                 total_len,
                 offset,
-                bytes: part,
+                bytes: if is_left_out { &[] } else { part },
             };
             let len = block.encode(raw)?;
             self.block(kind, raw, len)?;

@@ -100,6 +100,58 @@ impl<'a, L: Line> Text<'a, L> {
     }
 }
 
+impl<L: Line> Text<'_, L> {
+    /// Sends a frame behind the text; it does not count as text.
+    pub(crate) fn send_frame(&mut self, bytes: &[u8]) {
+        self.flush();
+        let mut sent = 0_usize;
+        for _ in 0..ATTEMPTS {
+            let rest = bytes.get(sent..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            sent = sent.saturating_add(self.line.write(rest));
+        }
+    }
+}
+
+/// Bytes of a [`Sentence`].
+const SENTENCE_BYTES: usize = 160;
+
+/// A short text, cut where there is no more room.
+pub(crate) struct Sentence {
+    bytes: [u8; SENTENCE_BYTES],
+    len: usize,
+}
+
+impl Sentence {
+    pub(crate) fn new(message: fmt::Arguments<'_>) -> Self {
+        let mut sentence = Self {
+            bytes: [0; SENTENCE_BYTES],
+            len: 0,
+        };
+        // What does not fit is cut.
+        let _takes_everything = fmt::write(&mut sentence, message);
+        sentence
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Sentence {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if let Some(place) = self.bytes.get_mut(self.len) {
+                *place = byte;
+                self.len = self.len.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Attempts to hand over a byte: seconds, on any machine.
 const ATTEMPTS: u32 = 1 << 22;
 

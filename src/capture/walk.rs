@@ -11,6 +11,7 @@ use wire::summary::CLASSES;
 use crate::marks::Marks;
 use crate::plan::{Cursor, Plan};
 use crate::survey::PAGE_STATE_MAPS;
+use crate::tombstone::Tombstone;
 
 /// Longest run found in one step, in bytes: as much as can be looked at between two looks at the line, whose receiver holds
 /// 16 bytes. A block joins the runs.
@@ -22,6 +23,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) marks: &'a Marks,
     pub(crate) page_states: &'a mut [Option<PageStateReader>; PAGE_STATE_MAPS],
     pub(crate) level: DumpLevel,
+    /// Where it is kept which pages are being read, and which are not to be read again.
+    pub(crate) tomb: Option<Tombstone<'a>>,
 }
 
 /// What became of some pages.
@@ -38,15 +41,30 @@ pub(crate) struct Step {
 impl Walk<'_> {
     /// Looks at the pages from `cursor` on, up to the first that differs; `None` at the end.
     ///
-    /// The contents of a data page are left in `page`.
+    /// The contents of a data page are left in `page`. `block` is the number of the block that they are for.
     pub(crate) fn step(
         &mut self,
         cursor: Cursor,
+        block: u32,
         memory: &mut impl PhysMemory,
         page: &mut [u8],
     ) -> Option<Step> {
         let planned = self.plan.next(cursor)?;
-        let end = planned.end.min(planned.start.saturating_add(RUN_BYTES));
+        let mut end = planned.end.min(planned.start.saturating_add(RUN_BYTES));
+        if let Some(tomb) = &self.tomb {
+            match tomb.skipped_pages(PhysRange { end, ..planned }) {
+                Some(skipped) if skipped.start == planned.start => {
+                    return Some(Step {
+                        range: skipped,
+                        class: PageClass::Skipped,
+                        next: self.plan.advance(cursor, skipped.end),
+                    });
+                }
+                Some(skipped) => end = skipped.start,
+                None => {}
+            }
+            tomb.reading(block, PhysRange { end, ..planned });
+        }
         let (marked, range) = self
             .marks
             .first_run(PhysRange { end, ..planned }, self.level);
@@ -179,9 +197,10 @@ mod tests {
             marks,
             page_states,
             level: DumpLevel(level),
+            tomb: None,
         };
         let (mut cursor, mut seen, mut page) = (Cursor::default(), Vec::new(), [0; PAGE_LEN]);
-        while let Some(step) = walk.step(cursor, ram, &mut page) {
+        while let Some(step) = walk.step(cursor, 0, ram, &mut page) {
             seen.push((step.range, step.class));
             cursor = step.next;
         }

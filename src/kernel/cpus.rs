@@ -8,7 +8,7 @@ use boot_config::{Dtb, DtbError};
 use machine::layout::MAX_CPUS;
 use machine::{arch, gic, percpu, smp};
 
-use crate::{interrupts, lkdtm, watch};
+use crate::{fault, interrupts, lkdtm, watch};
 
 /// Longest wait for a CPU to come up.
 const START_US: u64 = 1_000_000;
@@ -124,6 +124,7 @@ pub fn idle() -> ! {
         }
         watch::idled();
         lkdtm::poll();
+        fault::poll();
         arch::wait_for_interrupt();
     }
 }

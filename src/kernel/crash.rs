@@ -25,6 +25,8 @@ use vmcore::afterimage_notes::{
 use vmcore::notes::{AFTERIMAGE, NoteWriter};
 use vmcore::{Error, Registers};
 
+use crate::fault::{self, Place};
+pub use crate::load::LoadError;
 use crate::region;
 pub use crate::region::ChangeError;
 use crate::{cpus, dump, load, threads, warn, watch};
@@ -154,6 +156,15 @@ pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
     Ok(())
 }
 
+/// Replaces the capture kernel by `image`, an arm64 Image. With room for two copies one of them, old or new, is armed at every moment;
+/// without, a crash meanwhile ends in the minimal dump.
+///
+/// # Errors
+/// See [`LoadError`]. What was armed may be so no more: see [`status`].
+pub fn load(image: &[u8]) -> Result<(), LoadError> {
+    load::replace(image)
+}
+
 /// Unloads the capture kernel: a crash then ends in the minimal dump.
 ///
 /// # Errors
@@ -258,6 +269,7 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     };
     // While the others stop.
     print_summary(&crash);
+    fault::at(Place::Stop);
     let stops = stop::wait_for_others(crash.slot);
     watch::print_accused();
     reach(Phase::Stopped);
@@ -274,7 +286,9 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     gic::quiesce();
     timer::stop();
     reach(Phase::Quiesced);
+    fault::at(Place::Notes);
     notes::write_machine(|writer| write_machine_notes(writer, &crash, &stops));
+    fault::at(Place::Leave);
     chain::leave(Some(&crash))
 }
 

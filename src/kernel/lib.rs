@@ -24,6 +24,7 @@ mod boot;
 mod cpus;
 pub mod crash;
 pub mod dump;
+mod fault;
 mod interrupts;
 mod lkdtm;
 mod load;

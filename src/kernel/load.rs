@@ -6,27 +6,29 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use boot_config::dtb::edit::{CaptureDtb, EditError};
-use boot_config::{Dtb, ImageError, ImageHeader, MemoryMap, PhysRange, parameters};
+use boot_config::dtb::edit::EditError;
+use boot_config::{Dtb, DtbError, ImageError, MemoryMap, PhysRange, parameters};
+use machine::layout::PHYSICAL_LIMIT;
 use machine::mmu::AddressSpace;
-use machine::region::{CrashRegion, MAX_SEGMENTS, RegionError, SUPERVISOR_LEN, Segment};
-use sha2::{Digest, Sha256};
-use vmcore::elf_core::CoreHeaderWriter;
+use machine::region::{COPIES, CrashRegion, RegionError};
+use spin::Mutex;
 
-use crate::crash::notes;
 use crate::params::{CaptureSource, Params};
 use crate::region;
 
-/// Bytes kept for the capture kernel's DTB; what it takes is cut to whole pages.
-const DTB_ROOM: u64 = 2 << 20;
-/// Bytes kept for the ELF core header: 64 + 56 for each CPU, the machine-wide notes, and each RAM range.
-const ELF_HEADER_LEN: u64 = 0x2000;
+mod plan;
+
+use plan::{Parts, Plan};
+
 /// Longest command line of the capture kernel.
 const MAX_COMMAND_LINE: usize = 2048;
-const PAGE: u64 = machine::layout::PAGE_SIZE;
 
+/// The DTB that copies are made from, for loading at run time.
+static DTB: Mutex<Option<&'static [u8]>> = Mutex::new(None);
+/// Start and end of the place of each armed copy; 0 for none. Only for loading: what is armed stands in the region.
+static PLACES: [[AtomicU64; 2]; COPIES] = [const { [const { AtomicU64::new(0) }; 2] }; COPIES];
 static LOADED: AtomicBool = AtomicBool::new(false);
 
 /// Whether a capture kernel is armed.
@@ -36,23 +38,38 @@ pub(crate) fn is_loaded() -> bool {
 
 /// Why no capture kernel was loaded.
 #[derive(Debug)]
-pub(crate) enum LoadError {
+pub enum LoadError {
     /// The program links none, or the boot loader brought none.
     NoImage(&'static str),
+    /// The Image's header is wrong, or it is too large.
     Image(ImageError),
+    /// The crash region could not be opened.
     Region(RegionError),
+    /// There is no crash region.
+    Change(region::ChangeError),
+    /// The machine's DTB is broken.
+    MachineDtb(DtbError),
+    /// The DTB of the capture kernel could not be made.
     Dtb(EditError),
+    /// The ELF core header could not be made.
     CoreHeader(vmcore::Error),
     /// The Image's memory leaves no room for DTB and ELF core header.
     NoRoom {
+        /// Bytes needed.
         needed: u64,
+        /// Bytes there.
         available: u64,
     },
+    /// The host file cannot be read.
     HostFile,
+    /// The capture kernel's command line is too long.
     CommandLine {
+        /// Its length in bytes.
         len: usize,
     },
 }
+
+impl core::error::Error for LoadError {}
 
 impl From<RegionError> for LoadError {
     fn from(error: RegionError) -> Self {
@@ -66,6 +83,8 @@ impl fmt::Display for LoadError {
             Self::NoImage(source) => write!(f, "no Image ({source})"),
             Self::Image(error) => write!(f, "{error}"),
             Self::Region(error) => write!(f, "{error}"),
+            Self::Change(error) => write!(f, "{error}"),
+            Self::MachineDtb(error) => write!(f, "device tree: {error}"),
             Self::Dtb(error) => write!(f, "its device tree: {error}"),
             Self::CoreHeader(error) => write!(f, "ELF core header: {error}"),
             Self::NoRoom { needed, available } => {
@@ -88,10 +107,12 @@ impl fmt::Display for LoadError {
 /// Loads what the command line says. A failure is logged: the machine runs on, without a dump at the next crash.
 pub(crate) fn at_boot(
     space: &mut AddressSpace,
-    dtb: &Dtb<'_>,
+    dtb: &Dtb<'static>,
     map: &MemoryMap,
     params: &Params<'_>,
 ) {
+    machine::arch::without_irq(|| *DTB.lock() = Some(dtb.as_bytes()));
+    crate::fault::at(crate::fault::Place::BeforeLoad);
     if params.capture == CaptureSource::None {
         log::info!("capture=none: no capture kernel is loaded");
         return;
@@ -136,198 +157,116 @@ fn load(
         _ => "none was asked for",
     }))?;
 
-    let whole = PhysRange {
-        start: region.start(),
-        end: region.supervisor(),
-    };
-    let header = ImageHeader::parse(image).map_err(LoadError::Image)?;
-    let placement = header
-        .place(image.len() as u64, whole)
-        .map_err(LoadError::Image)?;
-    let plan = Plan::new(whole, placement.memory, image.len() as u64)?;
+    load_image(space, region, dtb, map, image)
+}
 
+/// Places, hashes and arms `image`, as often as there is room for. What is armed stays so until its place is needed, and until then
+/// a copy of the new image is armed where there is room for two.
+fn load_image(
+    space: &mut AddressSpace,
+    region: &CrashRegion,
+    dtb: &Dtb<'_>,
+    map: &MemoryMap,
+    image: &[u8],
+) -> Result<(), LoadError> {
     let mut line = [0_u8; MAX_COMMAND_LINE];
-    let line = capture_command_line(dtb.boot_args(), &mut line)?;
-    let (dtb_len, digest) = region.with_open(space, |bytes| {
-        plan.fill(bytes, image, dtb, map, region, line)
-    })?;
-    let segments: [Segment; MAX_SEGMENTS] = [
-        Segment {
-            start: placement.memory.start,
-            len: image.len() as u64,
-        },
-        Segment {
-            start: plan.dtb,
-            len: dtb_len,
-        },
-        Segment {
-            start: plan.elf_header,
-            len: ELF_HEADER_LEN,
-        },
-        Segment::default(),
-    ];
-    region.arm(space, placement.memory.start, plan.dtb, segments, digest)?;
-    LOADED.store(true, Ordering::Release);
-    let free = whole.end.saturating_sub(plan.dtb.saturating_add(dtb_len));
-    log::info!(
-        "capture kernel armed at {:#x}: {} KiB of Image in {} KiB, {} KiB of the region free",
-        placement.memory.start,
-        image.len() / 1024,
-        placement.memory.len() / 1024,
-        free / 1024
-    );
+    let parts = Parts {
+        image,
+        dtb,
+        map,
+        command_line: capture_command_line(dtb.boot_args(), &mut line)?,
+    };
+    let plans = Plan::all(region, &parts)?;
+    // The last copy first: the first one, which the crash path prefers, is the old image until the new one is armed.
+    for (copy, plan) in plans.iter().enumerate().rev() {
+        let Some(plan) = plan else {
+            disarm(space, region, copy)?;
+            continue;
+        };
+        let is_in_the_way = |(other, places): &(usize, &[AtomicU64; 2])| {
+            *other == copy || plan.place().overlaps(&armed_place(places))
+        };
+        for (other, _) in PLACES.iter().enumerate().filter(is_in_the_way) {
+            disarm(space, region, other)?;
+        }
+        let mut others = plans.iter().enumerate();
+        let other = others.find(|(other, _)| *other != copy);
+        let other = other.and_then(|(_, plan)| plan.as_ref()).map(Plan::place);
+        let filled = region.with_open(space, plan.part(), |bytes| {
+            plan.fill(bytes, &parts, region, other)
+        })?;
+        region.arm(
+            space,
+            copy,
+            plan.entry(),
+            plan.dtb(),
+            filled.segments,
+            filled.digest,
+        )?;
+        if let Some([start, end]) = PLACES.get(copy) {
+            start.store(plan.place().start, Ordering::Relaxed);
+            end.store(plan.place().end, Ordering::Relaxed);
+        }
+        LOADED.store(true, Ordering::Release);
+        crate::fault::at(crate::fault::Place::Switch);
+    }
+    for (copy, plan) in plans.iter().enumerate() {
+        let Some(plan) = plan else { continue };
+        let name = if copy == 0 {
+            "capture kernel armed"
+        } else {
+            "second copy armed"
+        };
+        log::info!(
+            "{name} at {:#x}: {} KiB of Image in {} KiB",
+            plan.entry(),
+            image.len() / 1024,
+            plan.image_len() / 1024
+        );
+    }
     Ok(())
+}
+
+fn armed_place([start, end]: &[AtomicU64; 2]) -> PhysRange {
+    PhysRange {
+        start: start.load(Ordering::Relaxed),
+        end: end.load(Ordering::Relaxed),
+    }
+}
+
+fn disarm(space: &mut AddressSpace, region: &CrashRegion, copy: usize) -> Result<(), RegionError> {
+    region.disarm(space, copy)?;
+    if let Some([start, end]) = PLACES.get(copy) {
+        start.store(0, Ordering::Relaxed);
+        end.store(0, Ordering::Relaxed);
+    }
+    let is_any_left = PLACES.iter().any(|places| !armed_place(places).is_empty());
+    LOADED.store(is_any_left, Ordering::Release);
+    Ok(())
+}
+
+/// Replaces the capture kernel by `image`.
+pub(crate) fn replace(image: &[u8]) -> Result<(), LoadError> {
+    let bytes = machine::arch::without_irq(|| *DTB.lock());
+    let dtb = Dtb::validate(bytes.unwrap_or_default()).map_err(LoadError::MachineDtb)?;
+    let mut map = MemoryMap::from_dtb(&dtb).map_err(LoadError::MachineDtb)?;
+    map.limit(PHYSICAL_LIMIT);
+    let mut result = Ok(());
+    region::with_region(|region, space| {
+        result = load_image(space, region, &dtb, &map, image);
+        Ok(())
+    })
+    .map_err(LoadError::Change)?;
+    result
 }
 
 /// Forgets the capture kernel.
 pub(crate) fn unload() -> Result<(), region::ChangeError> {
     region::with_region(|region, space| {
-        LOADED.store(false, Ordering::Release);
-        region.disarm(space).map_err(region::ChangeError::Region)
+        (0..COPIES)
+            .try_for_each(|copy| disarm(space, region, copy))
+            .map_err(region::ChangeError::Region)
     })
-}
-
-/// Where the parts go: Image, ELF core header, DTB, in this order, each at a page.
-#[derive(Clone, Copy)]
-struct Plan {
-    region_start: u64,
-    image: u64,
-    elf_header: u64,
-    dtb: u64,
-    dtb_room: u64,
-    end: u64,
-}
-
-impl Plan {
-    fn new(whole: PhysRange, image: PhysRange, file_len: u64) -> Result<Self, LoadError> {
-        let available = whole.len();
-        let no_room = |needed| LoadError::NoRoom { needed, available };
-        if file_len > image.len() {
-            return Err(no_room(file_len));
-        }
-        let elf_header = image
-            .end
-            .checked_next_multiple_of(PAGE)
-            .ok_or(no_room(u64::MAX))?;
-        let dtb = elf_header
-            .checked_add(ELF_HEADER_LEN)
-            .ok_or(no_room(u64::MAX))?;
-        let dtb_room = whole.end.saturating_sub(dtb).min(DTB_ROOM);
-        if dtb_room < PAGE {
-            return Err(no_room(
-                dtb.saturating_add(PAGE).saturating_sub(whole.start),
-            ));
-        }
-        let end = dtb.saturating_add(dtb_room);
-        Ok(Self {
-            region_start: whole.start,
-            image: image.start,
-            elf_header,
-            dtb,
-            dtb_room,
-            end,
-        })
-    }
-
-    /// Offset of a physical address in the open region.
-    fn offset(&self, physical: u64) -> usize {
-        physical.saturating_sub(self.region_start) as usize
-    }
-
-    /// Fills the open region and hashes the parts, in segment order. Returns the DTB's length, too.
-    fn fill(
-        &self,
-        bytes: &mut [u8],
-        image: &[u8],
-        dtb: &Dtb<'_>,
-        map: &MemoryMap,
-        region: &CrashRegion,
-        line: &[u8],
-    ) -> Result<(u64, [u8; 32]), LoadError> {
-        bytes.fill(0);
-        let no_room = LoadError::NoRoom {
-            needed: self.end,
-            available: bytes.len() as u64,
-        };
-        let at = self.offset(self.image);
-        match bytes.get_mut(at..at + image.len()) {
-            Some(room) => room.copy_from_slice(image),
-            None => return Err(no_room),
-        }
-        let at = self.offset(self.elf_header);
-        let room = bytes
-            .get_mut(at..at + ELF_HEADER_LEN as usize)
-            .ok_or(no_room)?;
-        write_core_header(room, map, region).map_err(LoadError::CoreHeader)?;
-
-        let usable = [PhysRange {
-            start: region.start(),
-            end: region.end(),
-        }];
-        let supervisor = [PhysRange {
-            start: region.supervisor(),
-            end: region.supervisor() + SUPERVISOR_LEN,
-        }];
-        let elf_core_header = PhysRange {
-            start: self.elf_header,
-            end: self.elf_header + ELF_HEADER_LEN,
-        };
-        let capture = CaptureDtb {
-            usable_memory: &usable,
-            elf_core_header,
-            boot_args: line,
-            initrd: None,
-            reservations: &supervisor,
-        };
-        let at = self.offset(self.dtb);
-        let room = bytes.get_mut(at..at + self.dtb_room as usize);
-        let room = room.ok_or(LoadError::NoRoom {
-            needed: self.end,
-            available: self.dtb_room,
-        })?;
-        let dtb_len = capture.write(dtb, room).map_err(LoadError::Dtb)? as u64;
-
-        let mut digest = Sha256::new();
-        let parts = [
-            (self.image, image.len() as u64),
-            (self.dtb, dtb_len),
-            (self.elf_header, ELF_HEADER_LEN),
-        ];
-        for (start, len) in parts {
-            let at = self.offset(start);
-            digest.update(bytes.get(at..at + len as usize).unwrap_or(&[]));
-        }
-        Ok((dtb_len, digest.finalize().into()))
-    }
-}
-
-/// The ELF core header of this machine: notes of each CPU, machine-wide notes, the kernel's link mapping, all RAM.
-fn write_core_header(
-    out: &mut [u8],
-    map: &MemoryMap,
-    region: &CrashRegion,
-) -> Result<(), vmcore::Error> {
-    let mut writer = CoreHeaderWriter::new(out);
-    notes::each_buffer(|physical, len| writer.note(physical, len))?;
-    let image = machine::image::range();
-    writer.load(machine::image::bounds().begin, image.start, image.len())?;
-    let mut ram = *map.mappable();
-    // The set has room for one more split than the memory map needed.
-    let _ = ram.subtract(PhysRange {
-        start: region.start(),
-        end: region.end(),
-    });
-    for range in ram.iter() {
-        if let Ok(Some(range)) = range.align_inward(PAGE) {
-            writer.load(
-                machine::layout::LINEAR_BASE + range.start,
-                range.start,
-                range.len(),
-            )?;
-        }
-    }
-    writer.finish()?;
-    Ok(())
 }
 
 /// `dump_*` of our own command line and the value of `capture_append=`, separated by blanks.

@@ -81,6 +81,7 @@ impl<'a> Params<'a> {
                 "maxcpus" | "nr_cpus" => number(value)
                     .map(|most| params.max_cpus = (most as usize).max(1))
                     .is_some(),
+                "fault" => crate::fault::plan(value),
                 "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
                 "watchdog_thresh" => at_most(value, watch::Policy::MAX_THRESH_S)
                     .map(|seconds| params.watch.thresh_s = seconds)
@@ -106,7 +107,7 @@ impl<'a> Params<'a> {
                     .is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
                 "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_then"
-                | "dump_rounds" | "dump_timeout" | "capture_append" => true,
+                | "dump_rounds" | "dump_timeout" | "dump_fault" | "capture_append" => true,
                 _ => {
                     log::info!(
                         "command line: {key} at byte {} is not ours",

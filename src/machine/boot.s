@@ -49,7 +49,9 @@ primary_entry:
         adrp    x21, _start
 
         // Zero BSS (the early tables lie in it). The cache may hold stale lines of it: they are invalidated after.
+        // In the page before its first byte may lie what survives a restart.
         adrp    x0, bss_begin
+        add     x0, x0, #:lo12:bss_begin
         adrp    x1, bss_end
         mov     x2, x0
 2:      stp     xzr, xzr, [x2], #16
@@ -310,6 +312,25 @@ switch_ttbr1:
         ret
 
 // ---------------------------------------------------------------------------------------------------------------------
+// restart_image(x0 = DTB): entered at its physical address, in the early identity map. Turns MMU and caches off and enters the image.
+.global restart_image
+restart_image:
+        msr     daifset, #0xf
+        mrs     x1, sctlr_el1
+        mov     x2, #0x1005                     // M, C, I
+        bic     x1, x1, x2
+        msr     sctlr_el1, x1
+        isb
+        tlbi    vmalle1
+        ic      iallu
+        dsb     nsh
+        isb
+        mov     x1, xzr
+        mov     x2, xzr
+        mov     x3, xzr
+        b       _start
+
+// ---------------------------------------------------------------------------------------------------------------------
 // EL2 until the stub is installed, and in the capture kernel: one service for EL1, STUB_INSTALL.
 // x0 = function, x1 = vectors, x2 = stage-2 root, x3 = SP_EL2, x4 = VTCR_EL2; all physical. Returns x0 = 0, or -1 for anything else.
 .balign 2048
@@ -387,12 +408,13 @@ monitor_call:
         eret
 
 .section .bss.early_tables, "aw", %nobits
+.global early_l0_low
 .balign 4096
 early_tables_begin:
 early_l0_high: .skip 4096
 early_l1_high: .skip 4096
 early_l2_high: .skip 4096
-early_l0_low:  .skip 4096
+early_l0_low:  .skip 4096                      // global: machine::restart
 early_l1_low:  .skip 4096
 early_l2_low:  .skip 4096
 early_tables_end:

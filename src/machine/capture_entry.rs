@@ -3,7 +3,8 @@
 //!
 //! Everything it knows comes from its DTB and the ELF core header. Nothing outside its own region is written.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use boot_config::{Dtb, PhysRange};
 use vmcore::PhysRange as DumpRange;
@@ -14,7 +15,7 @@ use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
 use crate::room::{Room, StaticArena};
-use crate::{arch, console, emergency, exceptions, psci, room};
+use crate::{arch, console, emergency, exceptions, psci, restart, room};
 
 /// Longest ELF core header that is believed: 65,535 program headers and more.
 const MAX_CORE_HEADER: u64 = 4 << 20;
@@ -70,13 +71,40 @@ impl Ranges {
     }
 }
 
+/// How a capture kernel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is started anew, after a failure of its own.
+    Restart,
+    /// It resets the machine.
+    Reboot,
+    /// It turns the machine off.
+    PowerOff,
+    /// It stops for ever, memory untouched.
+    Halt,
+}
+
+/// What the capture kernel does with failures of its own.
+#[derive(Debug)]
+pub struct Hooks {
+    /// Takes note of a failure at this program counter (0 for a panic) and says what follows. Prints nothing.
+    pub failed: fn(pc: u64) -> End,
+}
+
+static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(core::ptr::null_mut());
+/// Physical address in x0 at entry.
+static DTB: AtomicU64 = AtomicU64::new(0);
+
 /// Brings the capture kernel up. Says what is wrong, and halts, when there is no DTB to work by. `arena` becomes the room to work
 /// in unless the crash region has more.
 pub fn begin<const N: usize>(
     entry: EntryState,
     early_pl011: Option<u64>,
     arena: &'static StaticArena<N>,
+    hooks: &'static Hooks,
 ) -> Handover {
+    DTB.store(entry.dtb, Ordering::Release);
+    HOOKS.store(core::ptr::from_ref(hooks).cast_mut(), Ordering::Release);
     bring_up(entry, early_pl011, arena.take().unwrap_or_default())
 }
 
@@ -207,14 +235,39 @@ fn tolerate(frame: &mut exceptions::TrapFrame) {
 }
 
 fn failed(frame: &mut exceptions::TrapFrame) {
-    emergency!("\nAfterimage: the capture kernel itself failed\n");
-    emergency!(
-        "  pc {:#018x} esr {:#010x} far {:#018x}\n",
+    fail(
         frame.pc,
-        frame.esr,
-        frame.far
-    );
-    reboot()
+        format_args!(
+            "pc {:#018x} esr {:#010x} far {:#018x}",
+            frame.pc, frame.esr, frame.far
+        ),
+    )
+}
+
+/// Ends the capture kernel after a failure of its own at `pc` (0 when that is not known), as its hooks say.
+pub fn fail(pc: u64, what: fmt::Arguments<'_>) -> ! {
+    arch::mask_all();
+    let hooks = HOOKS.load(Ordering::Acquire);
+    // First, because printing itself may be what fails: failures are counted, so that there is an end to them.
+    // SAFETY: only `begin` stores here, and what it stores is a `&'static Hooks`.
+    let end = unsafe { hooks.as_ref() }.map_or(End::Reboot, |hooks| (hooks.failed)(pc));
+    emergency!("\nAfterimage: the capture kernel itself failed\n");
+    emergency!("  {what}\n");
+    emergency!("Afterimage: next: {end:?}\n");
+    leave(end)
+}
+
+/// Ends the capture kernel.
+pub fn leave(end: End) -> ! {
+    match end {
+        End::Restart => {
+            console::drain();
+            restart::restart(DTB.load(Ordering::Acquire))
+        }
+        End::Reboot => reboot(),
+        End::PowerOff => power_off(),
+        End::Halt => halt(),
+    }
 }
 
 fn give_up(error: &dyn core::fmt::Display) -> ! {

@@ -45,11 +45,15 @@ pub mod psci;
 pub mod ram;
 #[cfg(target_os = "none")]
 pub mod region;
+#[cfg(target_os = "none")]
+mod restart;
 pub mod room;
 #[cfg(target_os = "none")]
 pub mod semihosting;
 #[cfg(target_os = "none")]
 pub mod smp;
+#[cfg(target_os = "none")]
+pub mod survivor;
 #[cfg(target_os = "none")]
 pub mod timer;
 #[cfg(target_os = "none")]

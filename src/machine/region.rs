@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! base                                                      end - 64 KiB      end
-//! | capture Image, DTB, elfcorehdr, free room for the capture | supervisor area |
+//! | capture Image, elfcorehdr, DTB | free room | second copy    | supervisor area |
 //! ```
 //! The supervisor area holds what the crash path needs and the kernel must not be able to spoil: trampoline, identity
 //! tables, EL2 stub with its state, stage-2 tables. All of it is built when the region is set up (decision 2), and is out of
@@ -19,11 +19,13 @@ use crate::{arch, gic};
 
 mod armed;
 mod dry_run;
+mod error;
 pub mod stub;
 mod window_tables;
 
 use armed::{ARMED_MAGIC, Armed};
-pub use armed::{MAX_SEGMENTS, OpenRegion, Segment};
+pub use armed::{ArmedCopy, COPIES, MAX_SEGMENTS, OpenRegion, Segment};
+pub use error::RegionError;
 use stub::StubConfig;
 use window_tables::WindowTables;
 
@@ -49,51 +51,6 @@ const STAGE_TWO_ATTRIBUTES: u64 = 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10;
 struct Pages {
     first: u64,
     count: u64,
-}
-
-/// Why the region could not be set up or used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegionError {
-    /// Not aligned to 2 MiB, or too small for the supervisor area.
-    Shape {
-        /// First byte.
-        start: u64,
-        /// End.
-        end: u64,
-    },
-    /// A mapping failed.
-    Map(MapError),
-    /// A segment does not fit.
-    Segment {
-        /// First byte.
-        start: u64,
-        /// Length in bytes.
-        len: u64,
-    },
-}
-
-impl core::fmt::Display for RegionError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Shape { start, end } => write!(
-                f,
-                "crash region {start:#x}..{end:#x} is not made of 2 MiB blocks"
-            ),
-            Self::Map(error) => write!(f, "crash region: {error}"),
-            Self::Segment { start, len } => {
-                write!(
-                    f,
-                    "segment at {start:#x} of {len:#x} bytes does not fit the crash region"
-                )
-            }
-        }
-    }
-}
-
-impl From<MapError> for RegionError {
-    fn from(error: MapError) -> Self {
-        Self::Map(error)
-    }
 }
 
 /// The crash region, reserved and protected. There is one.
@@ -335,19 +292,20 @@ impl CrashRegion {
         Ok(())
     }
 
-    /// Opens the region for loading: `fill` sees it as bytes, without the supervisor area. Closed again after, and cleaned
-    /// to the point of coherency.
+    /// Opens `part` of the region for loading: `fill` sees it as bytes. Closed again after, and cleaned to the point of coherency.
     ///
     /// # Errors
-    /// A mapping that failed, or the error of `fill`.
+    /// Not whole pages inside the region, or of the supervisor area; a mapping that failed, or the error of `fill`.
     pub fn with_open<T, E: From<RegionError>>(
         &self,
         space: &mut AddressSpace,
+        part: Segment,
         fill: impl FnOnce(&mut [u8]) -> Result<T, E>,
     ) -> Result<T, E> {
-        let len = self.supervisor() - self.start;
+        self.check(part)?;
+        let len = part.len;
         stub::set_stage_two(false);
-        let result = match space.open_window(1, self.start, len, Access::ReadWrite) {
+        let result = match space.open_window(1, part.start, len, Access::ReadWrite) {
             Ok(window) => {
                 // SAFETY: mapped read-write just now, for this call only.
                 let bytes =
@@ -363,13 +321,14 @@ impl CrashRegion {
         result
     }
 
-    /// Arms what `with_open` has filled in: `segments` are immutable from here on and covered by `digest`.
+    /// Arms copy number `copy`, which `with_open` has filled in: `segments` are immutable from here on and covered by `digest`.
     ///
     /// # Errors
     /// A segment outside the region, or a mapping that failed.
     pub fn arm(
         &self,
         space: &mut AddressSpace,
+        copy: usize,
         entry: u64,
         dtb: u64,
         segments: [Segment; MAX_SEGMENTS],
@@ -389,6 +348,7 @@ impl CrashRegion {
         }
         self.write_armed(
             space,
+            copy,
             Armed {
                 magic: ARMED_MAGIC,
                 entry,
@@ -399,11 +359,11 @@ impl CrashRegion {
         )
     }
 
-    /// Forgets what was armed.
+    /// Forgets copy number `copy`.
     ///
     /// # Errors
     /// A mapping that failed.
-    pub fn disarm(&self, space: &mut AddressSpace) -> Result<(), RegionError> {
+    pub fn disarm(&self, space: &mut AddressSpace, copy: usize) -> Result<(), RegionError> {
         let nothing = Armed {
             magic: 0,
             entry: 0,
@@ -411,18 +371,33 @@ impl CrashRegion {
             segments: [Segment::default(); MAX_SEGMENTS],
             digest: [0; 32],
         };
-        self.write_armed(space, nothing)
+        self.write_armed(space, copy, nothing)
     }
 
-    fn write_armed(&self, space: &mut AddressSpace, armed: Armed) -> Result<(), RegionError> {
+    fn write_armed(
+        &self,
+        space: &mut AddressSpace,
+        copy: usize,
+        armed: Armed,
+    ) -> Result<(), RegionError> {
+        if copy >= COPIES {
+            return Err(RegionError::NoSuchCopy { copy });
+        }
+        let mut unmarked = armed;
+        unmarked.magic = 0;
         stub::set_stage_two(false);
         let page = self.supervisor() + (ARMED & !(PAGE_SIZE - 1));
         let result = space
             .open_window(1, page, PAGE_SIZE, Access::ReadWrite)
             .map(|window| {
-                let at = window + ARMED % PAGE_SIZE;
-                // SAFETY: mapped read-write just now; the struct ends within the page.
-                unsafe { (at as *mut Armed).write(armed) };
+                let at = window + ARMED % PAGE_SIZE + (copy * size_of::<Armed>()) as u64;
+                let place = at as *mut Armed;
+                // A crash may come at any instruction: it finds the old copy, none, or the new one whole.
+                // SAFETY: mapped read-write just now; the array of structs ends within the page (asserted beside it).
+                unsafe { place.write_volatile(unmarked) };
+                arch::clean_invalidate(at, size_of::<Armed>() as u64);
+                // SAFETY: as above.
+                unsafe { place.write_volatile(armed) };
                 arch::clean_invalidate(at, size_of::<Armed>() as u64);
                 space.unmap(window, PAGE_SIZE);
             });
@@ -450,25 +425,29 @@ impl CrashRegion {
         result
     }
 
-    /// Opens the region for good in the crash path: stage 2 off, identity map in TTBR0. Returns what is armed.
+    /// Opens the region for good in the crash path: stage 2 off, identity map in TTBR0. Returns what is armed; `None` for nothing.
     ///
     /// Only the winner of a crash calls this. Nothing of it needs memory that the kernel may have spoilt but this struct.
     pub fn open_for_crash(&self) -> Option<OpenRegion> {
         stub::set_stage_two(false);
         // SAFETY: the identity tables were built in the region by `prepare`.
         unsafe { arch::write_ttbr0(self.page(IDENTITY.first)) };
-        let at = (self.supervisor() + ARMED) as *const Armed;
+        let at = (self.supervisor() + ARMED) as *const [Armed; COPIES];
         // SAFETY: mapped by the identity map; plain data, checked below.
         let armed = unsafe { at.read_volatile() };
-        let is_valid = armed.magic == ARMED_MAGIC
-            && armed
-                .segments
-                .iter()
-                .all(|segment| self.check(*segment).is_ok());
-        is_valid.then_some(OpenRegion {
+        let armed = armed.map(|armed| Some(armed).filter(|armed| self.is_valid(armed)));
+        armed.iter().any(Option::is_some).then_some(OpenRegion {
             region: *self,
             armed,
         })
+    }
+
+    fn is_valid(&self, armed: &Armed) -> bool {
+        armed.magic == ARMED_MAGIC
+            && armed
+                .segments
+                .iter()
+                .all(|segment| self.check(*segment).is_ok())
     }
 }
 

@@ -166,6 +166,11 @@ impl Sender {
         }
     }
 
+    /// Goes on at another sequence number.
+    pub(crate) const fn go_on_at(&mut self, sequence: u32) {
+        self.sequence = sequence;
+    }
+
     /// Writes a frame with this payload, in two parts, and returns its bytes on the line.
     ///
     /// # Errors

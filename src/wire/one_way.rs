@@ -49,6 +49,11 @@ impl<W: FnMut(&[u8])> OneWay<W> {
         }
     }
 
+    /// Numbers frames from `sequence` on.
+    pub const fn go_on_at(&mut self, sequence: u32) {
+        self.sender.go_on_at(sequence);
+    }
+
     /// Begins a round: from the manifest and block 0 on, everything is sent (again).
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod baud;
 mod memory;
 mod pace;
 mod restart;
+mod resume;
 mod window;
 
 pub use baud::{SILENCE_US, Speed};

@@ -19,6 +19,8 @@ harness::tests! {
         dtb_names_the_region,
         dry_run_finds_a_good_image,
         dry_run_leaves_the_region_unmapped,
+        load_replaces_the_capture_kernel,
+        load_of_what_is_no_image_leaves_what_is_armed,
         shrink_while_loaded_is_refused,
         unload_is_seen_in_status,
         dry_run_without_an_image_finds_none,
@@ -76,6 +78,22 @@ fn dry_run_leaves_the_region_unmapped(_: &Boot) -> harness::Result {
         "the region is in the linear map"
     );
     check!(!is_readable(0));
+    Ok(())
+}
+
+fn load_replaces_the_capture_kernel(_: &Boot) -> harness::Result {
+    check!(crash::load(machine::image::embedded_capture_image()).is_ok());
+    check!(crash::status().is_loaded);
+    check!(crash::test()?.is_image_good);
+    Ok(())
+}
+
+fn load_of_what_is_no_image_leaves_what_is_armed(_: &Boot) -> harness::Result {
+    for image in [&[][..], &[0x5a; 4096][..]] {
+        check!(crash::load(image).is_err());
+        check!(crash::status().is_loaded);
+        check!(crash::test()?.is_image_good);
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use machine::region::OpenRegion;
+use machine::region::{ArmedCopy, COPIES};
 use machine::{arch, console, emergency, gic, timer};
 use sha2::{Digest, Sha256};
 use vmcore::Registers;
@@ -57,52 +57,90 @@ pub(super) fn crash_in_crash_path(
     }
     end_minimal(
         crash.as_ref(),
-        [CopyState::NotChecked; 2],
+        [CopyState::NotChecked; COPIES],
         "the crash path failed again and again",
     )
 }
 
 /// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
 pub(super) fn leave(crash: Option<&Crash>) -> ! {
-    let absent = [CopyState::Absent; 2];
     // What is armed stands in the region, out of the crashed kernel's reach: it knows better than any flag of ours.
     let Some(open) = region::active().and_then(|region| region.open_for_crash()) else {
         emergency!("No capture kernel is loaded\n");
-        end_minimal(crash, absent, "no capture kernel is loaded")
+        end_minimal(
+            crash,
+            [CopyState::Absent; COPIES],
+            "no capture kernel is loaded",
+        )
     };
-    if is_digest_right(&open) {
-        reach(Phase::Verified);
-        say_level(FallbackLevel::FirstCopy, [CopyState::Good, absent[1]]);
-        emergency!("  entering the capture kernel\n");
-        console::drain();
-        open.enter()
+    let mut states = [CopyState::Absent; COPIES];
+    for (number, state) in states.iter_mut().enumerate() {
+        if open.copy(number).is_some() {
+            *state = CopyState::NotChecked;
+        }
     }
-    emergency!("The capture kernel is corrupted (its digest is wrong): it is not entered\n");
+    for number in 0..COPIES {
+        let Some(copy) = open.copy(number) else {
+            continue;
+        };
+        let is_right = is_digest_right(&copy);
+        if let Some(state) = states.get_mut(number) {
+            *state = if is_right {
+                CopyState::Good
+            } else {
+                CopyState::WrongDigest
+            };
+        }
+        if is_right {
+            reach(Phase::Verified);
+            enter(copy, number, states)
+        }
+        emergency!(
+            "{} is corrupted (its digest is wrong): it is not entered\n",
+            if number == 0 {
+                "The capture kernel"
+            } else {
+                "Its second copy"
+            }
+        );
+    }
     end_minimal(
         crash,
-        [CopyState::WrongDigest, absent[1]],
+        states,
         "the capture kernel is corrupted (its digest is wrong)",
     )
 }
 
-/// Whether the armed segments are what was loaded.
-pub(super) fn is_digest_right(open: &OpenRegion) -> bool {
+fn enter(copy: ArmedCopy, number: usize, states: [CopyState; COPIES]) -> ! {
+    let (level, name) = if number == 0 {
+        (FallbackLevel::FirstCopy, "the capture kernel")
+    } else {
+        (FallbackLevel::SecondCopy, "its second copy")
+    };
+    say_level(level, states);
+    emergency!("  entering {name}\n");
+    console::drain();
+    copy.enter()
+}
+
+/// Whether a copy is what was loaded.
+pub(super) fn is_digest_right(copy: &ArmedCopy) -> bool {
     let mut digest = Sha256::new();
-    for segment in open.segments() {
+    for segment in copy.segments() {
         digest.update(segment);
     }
     let found: [u8; 32] = digest.finalize().into();
-    found == *open.expected_digest()
+    found == *copy.expected_digest()
 }
 
-fn say_level(level: FallbackLevel, copies: [CopyState; 2]) {
+fn say_level(level: FallbackLevel, copies: [CopyState; COPIES]) {
     let note = Fallback { level, copies };
     notes::append_machine(|writer| {
         writer.note_with(AFTERIMAGE, FALLBACK, |desc| note.encode(desc))
     });
 }
 
-fn end_minimal(crash: Option<&Crash>, copies: [CopyState; 2], why: &str) -> ! {
+fn end_minimal(crash: Option<&Crash>, copies: [CopyState; COPIES], why: &str) -> ! {
     say_level(FallbackLevel::Minimal, copies);
     minimal::dump(crash, why);
     emergency!("Halted: end of the minimal dump; {why}\n");

@@ -3,7 +3,7 @@
 
 use boot_config::Dtb;
 use machine::arch;
-use machine::region::{CrashRegion, OpenRegion};
+use machine::region::{ArmedCopy, COPIES, CrashRegion};
 use vmcore::elf_core::CoreHeader;
 
 use super::ChangeError;
@@ -13,11 +13,11 @@ use crate::region;
 /// What a dry run found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TestReport {
-    /// Whether a capture kernel is armed and its digest is right.
+    /// Whether a capture kernel is armed and the digest of every copy is right.
     pub is_image_good: bool,
-    /// Whether the capture kernel's DTB is one, and names the region and the ELF core header that are there.
+    /// Whether each copy's DTB is one, and names the region and the ELF core header that are there.
     pub is_dtb_good: bool,
-    /// Whether the ELF core header is one, and its notes lie in this kernel's memory.
+    /// Whether each copy's ELF core header is one, and its notes lie in this kernel's memory.
     pub is_core_header_good: bool,
     /// Whether the EL2 stub is installed (the kernel was entered at EL2).
     pub has_stub: bool,
@@ -70,21 +70,23 @@ pub fn test() -> Result<TestReport, ChangeError> {
         };
         region.with_open_for_test(|open| {
             let Some(open) = open else { return };
+            let copies = || (0..COPIES).filter_map(|number| open.copy(number));
+            let is_armed = copies().next().is_some();
             let start = arch::counter();
-            report.is_image_good = is_digest_right(&open);
+            report.is_image_good = is_armed && copies().all(|copy| is_digest_right(&copy));
             report.digest_us = arch::ticks_to_us(arch::counter().saturating_sub(start));
-            let core_header = core_header(&open);
-            report.is_core_header_good = core_header.is_some();
-            report.is_dtb_good = is_dtb_good(&open, region, core_header);
+            report.is_core_header_good =
+                is_armed && copies().all(|copy| core_header(&copy).is_some());
+            report.is_dtb_good = is_armed && copies().all(|copy| is_dtb_good(&copy, region));
         });
         Ok(report)
     })
 }
 
 /// Physical address of the armed ELF core header, when it is one.
-fn core_header(open: &OpenRegion) -> Option<u64> {
+fn core_header(copy: &ArmedCopy) -> Option<u64> {
     let kernel = machine::image::range();
-    open.segments().find_map(|segment| {
+    copy.segments().find_map(|segment| {
         let header = CoreHeader::parse(segment).ok()?;
         let mut notes = header.notes();
         let is_ours = header.notes().next().is_some()
@@ -97,8 +99,9 @@ fn core_header(open: &OpenRegion) -> Option<u64> {
     })
 }
 
-fn is_dtb_good(open: &OpenRegion, region: &CrashRegion, core_header: Option<u64>) -> bool {
-    open.segments().any(|segment| {
+fn is_dtb_good(copy: &ArmedCopy, region: &CrashRegion) -> bool {
+    let core_header = core_header(copy);
+    copy.segments().any(|segment| {
         let Ok(dtb) = Dtb::validate(segment) else {
             return false;
         };

@@ -18,7 +18,7 @@ pub struct Segment {
     pub len: u64,
 }
 
-/// What is armed; kept in the region, so that the kernel cannot spoil it.
+/// A copy that is armed; kept in the region, so that the kernel cannot spoil it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Armed {
@@ -31,17 +31,37 @@ pub(super) struct Armed {
 
 /// Image, DTB, elfcorehdr, and one to spare (an initrd).
 pub const MAX_SEGMENTS: usize = 4;
-const _: () = assert!(ARMED % PAGE_SIZE + size_of::<Armed>() as u64 <= PAGE_SIZE);
+/// Copies of the capture kernel that can be armed at a time, in the order in which the crash path tries them.
+pub const COPIES: usize = 2;
+const _: () = assert!(ARMED % PAGE_SIZE + (size_of::<Armed>() * COPIES) as u64 <= PAGE_SIZE);
 pub(super) const ARMED_MAGIC: u64 = u64::from_le_bytes(*b"ARMEDimg");
 
 /// The region in the crash path: readable at its physical addresses.
 #[derive(Debug)]
 pub struct OpenRegion {
     pub(super) region: CrashRegion,
-    pub(super) armed: Armed,
+    pub(super) armed: [Option<Armed>; COPIES],
 }
 
 impl OpenRegion {
+    /// Copy number `number`, when it is armed.
+    pub fn copy(&self, number: usize) -> Option<ArmedCopy> {
+        let armed = *self.armed.get(number)?;
+        armed.map(|armed| ArmedCopy {
+            region: self.region,
+            armed,
+        })
+    }
+}
+
+/// A copy of the capture kernel in the open region.
+#[derive(Debug)]
+pub struct ArmedCopy {
+    region: CrashRegion,
+    armed: Armed,
+}
+
+impl ArmedCopy {
     /// The armed segments' bytes, in order, to be hashed.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.armed
@@ -56,7 +76,7 @@ impl OpenRegion {
             })
     }
 
-    /// Digest that was taken when the image was loaded.
+    /// Digest that was taken when the copy was loaded.
     pub fn expected_digest(&self) -> &[u8; 32] {
         &self.armed.digest
     }

@@ -7,8 +7,6 @@ use std::vec::Vec;
 
 use super::*;
 
-/// Scratch words as the smallest region has them.
-const WORDS: usize = 140_000;
 const EFFORTS: [Effort; PLANS.len()] = [
     Effort(0),
     Effort(1),
@@ -35,6 +33,9 @@ fn packed(encoder: &mut Encoder, raw: &[u8], words: &mut [u32], effort: Effort) 
 #[cfg(feature = "alloc")]
 mod both_ends {
     use super::*;
+
+    /// Scratch words as the smallest region has them.
+    const WORDS: usize = 140_000;
 
     #[test]
     #[cfg_attr(miri, ignore = "too slow under Miri")]

@@ -87,6 +87,12 @@ impl<'a> Window<'a> {
         self.count == 0
     }
 
+    /// Returns the number of the first block that has not been sent whole.
+    pub(super) fn first_unsent(&self) -> Option<u32> {
+        let unsent = |slot: &&Slot| !slot.is_over && slot.hint < slot.len.div_ceil(UNIT);
+        self.slots().iter().find(unsent).map(|slot| slot.block)
+    }
+
     /// Returns the bytes of packed blocks that have not been sent for the first time, roughly.
     pub(super) fn unsent_bytes(&self) -> usize {
         self.slots()
