@@ -223,7 +223,7 @@ fn crash_with_both_copies_corrupted_ends_in_a_minimal_dump() {
     let machine = Machine::new().entry(Entry::El2).append("crashkernel=16M");
     // The layout is that of any boot of this machine.
     let probe = machine.clone().start();
-    probe.console.wait_for("second copy armed at");
+    probe.console.wait_for("idle, with");
     let second = second_copy(&probe);
     drop(probe);
     let running = damage(machine, &[INSIDE_IMAGE, second + INSIDE_IMAGE]);
