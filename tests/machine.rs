@@ -354,6 +354,18 @@ impl Running {
         );
     }
 
+    /// What QEMU's monitor reads at physical address `at`, which may be a device's.
+    ///
+    /// # Panics
+    /// It reads nothing.
+    pub fn read_physical_word(&mut self, at: u64) -> u32 {
+        let arguments = json!({ "command-line": format!("xp /1wx {at:#x}") });
+        let text = self.qmp.execute("human-monitor-command", arguments);
+        let word = text.as_str().and_then(|text| text.rsplit_once("0x"));
+        let word = word.and_then(|(_, word)| u32::from_str_radix(word.trim(), 16).ok());
+        word.unwrap_or_else(|| panic!("xp at {at:#x}: {text}"))
+    }
+
     /// Whether QEMU still runs.
     pub fn is_alive(&mut self) -> bool {
         self.qemu.exit_status().is_none()

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -25,9 +26,9 @@ struct Part {
     file: File,
 }
 
-/// All of the machine's RAM.
-#[derive(Debug)]
-pub struct Memory(Vec<Part>);
+/// All of the machine's RAM. A clone is another way to the same.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Vec<Part>>);
 
 impl Memory {
     /// Creates sparse files in `dir`, one for each size in MiB, one behind the other from the start of RAM.
@@ -46,7 +47,7 @@ impl Memory {
             start = range.end;
             Part { range, file }
         });
-        Self(parts.collect())
+        Self(Arc::new(parts.collect()))
     }
 
     /// Physical addresses of RAM, one range per file.
@@ -84,7 +85,7 @@ impl Memory {
     #[must_use]
     pub fn pages(&self) -> Pages {
         let mut pages = Pages::new();
-        for Part { range, file } in &self.0 {
+        for Part { range, file } in self.0.iter() {
             let len = range.end - range.start;
             read_pages(file, 0..len, |offset, page| {
                 pages.insert(range.start + offset, page);

@@ -47,6 +47,7 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
         memory: handover.memory.as_slice(),
         own: handover.own.as_slice(),
         counter_hz: arch::counter_hz(),
+        entry_ticks: handover.entry_ticks,
     };
     let to = capture::params::parse(inputs.bootargs, |_| {}).to;
     let mut out = WayOut::open(to == DumpTo::Semihosting);
@@ -76,7 +77,8 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
 fn share_out(room: &mut Room) -> Option<capture::Room<'static>> {
     let sizes = Sizes::fitting(room.left());
     let [raw, ring, parity] = [sizes.raw, sizes.ring, sizes.parity].map(|len| room.bytes(len));
-    let words = [sizes.maps, sizes.encoder, sizes.index].map(|count| room.words(count));
+    let words =
+        [sizes.maps, sizes.encoder, sizes.index, sizes.hashes].map(|count| room.words(count));
     capture::Room::new([raw?, ring?, parity?], words)
 }
 

@@ -12,6 +12,7 @@ use crate::dmesg::log_text;
 use crate::dump::Ended;
 use crate::error::{Error, Result};
 use crate::inspect::info_text;
+use crate::moved::moved_lines;
 use crate::output::size;
 use crate::symbols::{Symbols, find_matching};
 use crate::terminal::harmless;
@@ -55,7 +56,7 @@ impl Captured {
         if hidden > 0 {
             eprintln!("afterimage: missing: {hidden} more; `afterimage verify` lists the memory");
         }
-        for line in self.corrupted_code() {
+        for line in self.corrupted_code().iter().chain(&self.moved()) {
             eprintln!("afterimage: {line}");
         }
         eprintln!(
@@ -70,6 +71,15 @@ impl Captured {
             self.ended.elapsed.as_secs_f64(),
             self.ended.gaps
         );
+    }
+
+    /// Returns what changed while it was dumped.
+    fn moved(&self) -> Vec<String> {
+        let core = CoreFile::open(&self.path);
+        core.map_or_else(
+            |_| Vec::new(),
+            |core| moved_lines(&Contents::of(core.note_bytes())),
+        )
     }
 
     /// Returns where code in the dump is not what the ELF says.

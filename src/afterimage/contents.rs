@@ -4,12 +4,15 @@
 //! A note that cannot be decoded is named in `unreadable_notes` and otherwise treated as absent.
 
 use vmcore::afterimage_notes::{
-    BUILD_ID, CpuStop, Entries, Entry, FALLBACK, Fallback, FallbackLevel, GAPS, Gap, KERNEL,
-    KernelInfo, REASON, REGIONS, Reason, Region, STOP, SYSREGS, SysReg, TAINT, THREADS, TIMINGS,
-    Taint, Thread, Timing, cpu_of,
+    BUILD_ID, CpuStop, Entries, Entry, FALLBACK, Fallback, FallbackLevel, GAPS, GIC, Gap,
+    GicRegister, KERNEL, KernelInfo, MAPPINGS, MOVED, Mapping, MovedRange, REASON, REGIONS, Reason,
+    Region, STOP, SYSREGS, SysReg, TAINT, THREADS, TIMINGS, Taint, Thread, Timing, cpu_of,
+    granules_of,
 };
 use vmcore::notes::{AFTERIMAGE, CORE, Notes, VMCOREINFO};
-use vmcore::registers::{NT_PRSTATUS, PrStatus};
+use vmcore::registers::{FpRegisters, NT_FPREGSET, NT_PRSTATUS, PrStatus};
+
+use crate::moved::Moved;
 
 /// pr_pid of the program's thread 0; the host's own numbering.
 pub const FIRST_THREAD_PID: u32 = 1001;
@@ -19,6 +22,8 @@ pub const FIRST_THREAD_PID: u32 = 1001;
 pub struct Contents<'a> {
     /// Registers in file order: CPUs, then threads.
     pub statuses: Vec<PrStatus>,
+    /// Floating-point registers, by the pid that they are of.
+    pub fp: Vec<(u32, FpRegisters)>,
     /// Why it crashed.
     pub reason: Option<Reason<'a>>,
     /// What made its state doubtful before; `None` when the dump does not say.
@@ -39,10 +44,18 @@ pub struct Contents<'a> {
     pub regions: Vec<Region>,
     /// Where the kernel is.
     pub kernel: Option<KernelInfo>,
+    /// What it had mapped, and whether that is all; `None` when the dump does not say.
+    pub mappings: Option<(bool, Vec<Mapping>)>,
     /// Phases of the crash path.
     pub timings: Vec<Timing>,
+    /// Rate of the counter that they are in, in Hz.
+    pub counter_hz: u64,
     /// System registers: (CPU, exception level, values).
     pub sysregs: Vec<(u32, u32, Vec<SysReg>)>,
+    /// The interrupt controller's version, and its registers before it was quieted.
+    pub gic: Option<(u64, Vec<GicRegister>)>,
+    /// Memory that changed while it was dumped; `None` when the file does not say.
+    pub moved: Option<Moved>,
     /// Whether a VMCOREINFO note is there: a Linux kernel.
     pub has_vmcoreinfo: bool,
     /// Notes that could not be decoded, and why.
@@ -60,6 +73,10 @@ impl<'a> Contents<'a> {
         for note in Notes::new(bytes) {
             let result = if note.is(CORE, NT_PRSTATUS) {
                 PrStatus::decode(note.desc).map(|status| contents.statuses.push(status))
+            } else if note.is(CORE, NT_FPREGSET) {
+                // It stands behind the registers of its CPU.
+                let pid = contents.statuses.last().map_or(0, |status| status.pid);
+                FpRegisters::decode(note.desc).map(|fp| contents.fp.push((pid, fp)))
             } else if note.name == AFTERIMAGE.as_bytes() {
                 contents.add_own(note.kind, note.desc)
             } else {
@@ -91,7 +108,25 @@ impl<'a> Contents<'a> {
             THREADS => self.threads = list(desc)?,
             REGIONS => self.regions = list(desc)?,
             KERNEL => self.kernel = Some(KernelInfo::decode(desc)?),
-            TIMINGS => self.timings = list(desc)?,
+            TIMINGS => {
+                let entries = Entries::<Timing>::decode(desc)?;
+                self.counter_hz = entries.argument();
+                self.timings.extend(entries);
+            }
+            MAPPINGS => {
+                let entries = Entries::<Mapping>::decode(desc)?;
+                self.mappings = Some((entries.argument() == 1, entries.collect()));
+            }
+            GIC => {
+                let entries = Entries::<GicRegister>::decode(desc)?;
+                self.gic = Some((entries.argument(), entries.collect()));
+            }
+            MOVED => {
+                let entries = Entries::<MovedRange>::decode(desc)?;
+                let (pages, granules) = granules_of(&entries);
+                let ranges = entries.map(|entry| entry.0).collect();
+                self.moved = Some(Moved::new(pages, granules, ranges));
+            }
             SYSREGS => {
                 let entries = Entries::decode(desc)?;
                 let (cpu, level) = cpu_of(&entries);

@@ -217,7 +217,7 @@ impl Dump {
             Outcome::Manifest => steps.has_begun = true,
             Outcome::Block(block) if self.store.is_some() => self.keep(&block, trouble)?,
             Outcome::Block(block) => self.hold(block, trouble),
-            Outcome::Summary(_) => {
+            Outcome::Summary => {
                 steps.is_over |= self.assembler.verdict().is_whole();
                 self.asked(steps.is_over);
             }
@@ -424,7 +424,8 @@ impl Dump {
                 .push(format!("note buffer {number} is missing in part"));
         }
         self.judge(&gaps, store.has_no_notes());
-        let len = store.finish(path, overwrite, &gaps, self.faults.is_empty())?;
+        let (summary, is_vouched_for) = (self.assembler.summary(), self.faults.is_empty());
+        let len = store.finish(path, overwrite, &gaps, summary, is_vouched_for)?;
         Ok(Ended {
             len,
             elapsed: self.started.elapsed(),

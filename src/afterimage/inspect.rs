@@ -12,8 +12,12 @@ use crate::cli::Inspect;
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
 use crate::error::{Exit, Result};
+use crate::interrupts::{interrupt_lines, interrupts_json};
+use crate::moved::{moved_json, moved_lines};
 use crate::output::{print, size};
+use crate::page_tables::{page_table_lines, page_tables_json};
 use crate::symbols::hex;
+use crate::system_state::{fp_json, fp_lines, sysreg_lines, sysregs_json};
 use crate::terminal::harmless;
 
 /// Runs `info`.
@@ -48,13 +52,21 @@ pub fn verify(args: &Inspect) -> Result<Exit> {
             "whole": is_whole,
             "missing": faults,
             "left_out_bytes": gap_totals(&contents),
+            "moved": moved_json(&contents),
             "lost": of_class(&contents, PageClass::Lost).iter().map(range_json).collect::<Vec<_>>(),
         }))
-    } else if is_whole {
-        format!("whole{}\n", left_out(&contents))
     } else {
-        let list: String = faults.iter().map(|f| format!("  {f}\n")).collect();
-        format!("incomplete{}; missing:\n{list}", left_out(&contents))
+        let mut text = if is_whole {
+            format!("whole{}\n", left_out(&contents))
+        } else {
+            let list: String = faults.iter().map(|f| format!("  {f}\n")).collect();
+            format!("incomplete{}; missing:\n{list}", left_out(&contents))
+        };
+        let moved = moved_lines(&contents);
+        moved
+            .iter()
+            .for_each(|line| text.push_str(&format!("  {line}\n")));
+        text
     };
     print(text.as_bytes())?;
     Ok(if is_whole {
@@ -208,22 +220,6 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
         .iter()
         .map(|s| json!({ "cpu": s.cpu, "status": s.status.name(), "waited_us": s.waited_us, "off_confirmed": s.is_off_confirmed }))
         .collect();
-    let sysregs: Vec<Value> = contents
-        .sysregs
-        .iter()
-        .map(|(cpu, level, values)| {
-            let named: serde_json::Map<String, Value> = values
-                .iter()
-                .map(|r| {
-                    let name =
-                        r.id.name()
-                            .map_or_else(|| format!("{:#x}", r.id.0), str::to_owned);
-                    (name, json!(r.value))
-                })
-                .collect();
-            json!({ "cpu": cpu, "el": level, "values": named })
-        })
-        .collect();
     let fallback = contents.fallback.map(|fallback| {
         let copies = fallback.copies.map(|copy| copy.name());
         json!({ "level": fallback.level.name(), "copies": copies })
@@ -238,36 +234,36 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
         "cpus": cpus,
         "stops": stops,
         "threads": contents.threads.iter().map(|t| json!({ "id": t.id, "name": name_text(&t.name) })).collect::<Vec<_>>(),
-        "sysregs": sysregs,
+        "sysregs": sysregs_json(contents),
+        "fp": fp_json(contents),
+        "interrupts": interrupts_json(contents),
         "timings": timings(contents).iter().map(|(phase, us)| json!({ "phase": phase, "us": us })).collect::<Vec<_>>(),
         "segments": core.loads().len(),
         "file_bytes": core.len(),
         "missing_bytes": core.missing_bytes(),
         "gap_bytes": gap_totals(contents),
+        "moved": moved_json(contents),
+        "page_tables": page_tables_json(core, contents),
         "whole": faults(core, contents).is_empty(),
     })
 }
 
-/// Returns the phases in microseconds since the fault.
+/// Returns the phases in microseconds since the fault, or since the first where no fault is known.
 fn timings(contents: &Contents<'_>) -> Vec<(&'static str, u64)> {
-    let hz = contents.reason.as_ref().map_or(0, |r| r.counter_hz);
-    let fault = contents
-        .timings
-        .iter()
-        .find(|t| t.phase == Phase::Fault)
-        .map(|t| t.ticks);
-    let Some(fault) = fault else {
+    let mut timings = contents.timings.clone();
+    timings.sort_by_key(|timing| timing.ticks);
+    let of_fault = timings.iter().find(|t| t.phase == Phase::Fault);
+    let Some(begin) = of_fault.or_else(|| timings.first()).map(|t| t.ticks) else {
         return Vec::new();
     };
     let us = |ticks: u64| {
-        let since = u128::from(ticks.saturating_sub(fault)).saturating_mul(1_000_000);
+        let since = u128::from(ticks.saturating_sub(begin)).saturating_mul(1_000_000);
         since
-            .checked_div(u128::from(hz))
+            .checked_div(u128::from(contents.counter_hz))
             .and_then(|us| u64::try_from(us).ok())
     };
-    contents
-        .timings
-        .iter()
+    let named = timings.iter();
+    named
         .filter_map(|t| Some((t.phase.name(), us(t.ticks)?)))
         .collect()
 }
@@ -348,6 +344,16 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
             );
         }
     }
+    for (name, state) in [
+        ("sysregs", sysreg_lines(contents)),
+        ("fp", fp_lines(contents)),
+        ("interrupt", interrupt_lines(contents)),
+        ("tables", page_table_lines(core, contents)),
+    ] {
+        for text in state {
+            line(name, text);
+        }
+    }
     for thread in &contents.threads {
         line(
             "thread",
@@ -365,6 +371,9 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
     }
     if contents.gaps.is_none() {
         line("left out", "the file does not say".to_owned());
+    }
+    for moved in moved_lines(contents) {
+        line("moved", moved);
     }
     for fault in faults(core, contents) {
         line("missing", fault);

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Builds the notes segment of a dump: a vector that grows, where the crash path has fixed buffers.
 
+use vmcore::PhysRange;
 use vmcore::afterimage_notes::list::{ListWriter, list_len};
-use vmcore::afterimage_notes::{Entry, GAPS, Gap};
+use vmcore::afterimage_notes::{
+    Entry, GAPS, Gap, MOVED, MovedRange, Phase, TIMINGS, Timing, new_moved,
+};
 use vmcore::notes::{AFTERIMAGE, CORE, Note};
 use vmcore::registers::{NT_PRSTATUS, PRSTATUS_LEN, PrStatus};
+use wire::Summary;
 
 /// Argument of a gap list when the summary did not arrive or disagrees with what did.
 pub const NOT_VOUCHED_FOR: u64 = 1;
@@ -52,6 +56,38 @@ impl NoteBytes {
         self.add_list(GAPS, gaps, if is_vouched_for { 0 } else { NOT_VOUCHED_FOR });
     }
 
+    /// Adds what the sender's summary says: when the dump began and ended, in ticks of `counter_hz`, and what changed meanwhile.
+    pub fn add_summary(&mut self, summary: &Summary, counter_hz: u32) {
+        let timing = |phase, ticks| Timing { phase, ticks };
+        let mut timings = vec![
+            timing(Phase::CaptureEntry, summary.ticks_entry),
+            timing(Phase::FirstFrame, summary.ticks_begin),
+            timing(Phase::LastFrame, summary.ticks_end),
+        ];
+        timings.retain(|timing| timing.ticks != 0);
+        self.add_list(TIMINGS, &timings, u64::from(counter_hz));
+        let moved = &summary.moved;
+        if moved.granule_pages == 0 {
+            return;
+        }
+        let mut desc = vec![0; list_len::<MovedRange>(moved.ranges().len())];
+        let written =
+            new_moved(&mut desc, moved.granule_pages, moved.granules).and_then(|mut list| {
+                for range in moved.ranges() {
+                    let len = u64::from(range.pages).saturating_mul(vmcore::PAGE_SIZE);
+                    list.push(&MovedRange(PhysRange {
+                        start: range.start,
+                        end: range.start.saturating_add(len),
+                    }))?;
+                }
+                list.finish()
+            });
+        // The buffer has the list's size.
+        if written.is_ok() {
+            self.add(AFTERIMAGE.as_bytes(), MOVED, &desc);
+        }
+    }
+
     fn add_list<E: Entry>(&mut self, kind: u32, entries: &[E], argument: u64) {
         let mut desc = vec![0; list_len::<E>(entries.len())];
         let written = ListWriter::new(&mut desc, argument).and_then(|mut list| {
@@ -80,8 +116,8 @@ impl NoteBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vmcore::PageClass;
     use vmcore::notes::Notes;
-    use vmcore::{PageClass, PhysRange};
 
     #[test]
     fn notes_are_read_back() {
@@ -111,5 +147,32 @@ mod tests {
         let contents = crate::contents::Contents::of(notes.as_bytes());
         assert_eq!(contents.gaps, Some(vec![gap]));
         assert!(!contents.is_vouched_for);
+    }
+
+    #[test]
+    fn what_changed_is_read_back() {
+        let mut moved = wire::Moved::in_granules_of(2);
+        moved.add(0x4000_0000, 2);
+        let summary = Summary {
+            ticks_begin: 5,
+            ticks_end: 9,
+            moved,
+            ..Summary::default()
+        };
+        let mut notes = NoteBytes::default();
+        notes.add_summary(&summary, 1000);
+        let contents = crate::contents::Contents::of(notes.as_bytes());
+        assert_eq!(contents.timings.len(), 2);
+        let found = contents.moved.expect("a note");
+        assert_eq!((found.granule_bytes, found.granules), (8192, 1));
+        assert_eq!(found.ranges[0].end, 0x4000_2000);
+    }
+
+    #[test]
+    fn summary_of_a_sender_that_did_not_look_twice_says_nothing_of_it() {
+        let mut notes = NoteBytes::default();
+        notes.add_summary(&Summary::default(), 1000);
+        let contents = crate::contents::Contents::of(notes.as_bytes());
+        assert_eq!(contents.moved, None);
     }
 }

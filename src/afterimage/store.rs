@@ -10,7 +10,7 @@ use wire::assembler::Block;
 use wire::block::block_hash;
 use wire::manifest::Range;
 use wire::memory_block::Run;
-use wire::{BlockKind, Manifest, MemoryBlock};
+use wire::{BlockKind, Manifest, MemoryBlock, Summary};
 
 use crate::contents::Contents;
 use crate::destination::manifest_parts;
@@ -39,6 +39,8 @@ pub struct Store {
     build_id: Vec<u8>,
     /// Who sends, in words.
     speaker: &'static str,
+    /// Rate of the system counter, by the manifest.
+    counter_hz: u32,
     last_checkpoint: Instant,
     until_checkpoint: Duration,
 }
@@ -88,6 +90,7 @@ impl Store {
             } else {
                 "capture kernel"
             },
+            counter_hz: manifest.counter_hz,
             last_checkpoint: Instant::now(),
             until_checkpoint: CHECKPOINTS[0],
         }
@@ -313,11 +316,15 @@ impl Store {
         path: &Path,
         overwrite: bool,
         gaps: &[Gap],
+        summary: Option<&Summary>,
         is_vouched_for: bool,
     ) -> Result<u64> {
-        let notes = self
+        let mut notes = self
             .segments
             .file_notes(&self.build_id, gaps, is_vouched_for);
+        if let Some(summary) = summary {
+            notes.add_summary(summary, self.counter_hz);
+        }
         let len = self
             .file
             .finish(&self.mappings, notes.as_bytes(), path, overwrite)?;

@@ -14,6 +14,7 @@ use wire::{Finished, OneWay, PageClass, Target, frame};
 
 use crate::effort::Controller;
 use crate::facts::Facts;
+use crate::granules::Granules;
 use crate::index::PageIndex;
 use crate::manifest::{Ranges, dump_id, fill_ranges, manifest};
 use crate::marks::Marks;
@@ -86,6 +87,8 @@ impl Workspace {
 pub struct Totals {
     /// What became of the pages.
     pub pages: PageCounts,
+    /// Memory that changed while it was dumped.
+    pub moved: wire::Moved,
     /// Blocks of it.
     pub blocks: u32,
     /// What went over the line for it.
@@ -130,6 +133,11 @@ pub fn run<L: Line>(
     tomb.set_then(params.then);
     for skip in tomb.skips() {
         text.say(format_args!("Afterimage: it {skip}"));
+    }
+    if tomb.has_failed_again() {
+        text.complain(format_args!(
+            "it failed when it read memory again: what changed meanwhile is not known"
+        ));
     }
     if tomb.is_closing() {
         return end_failed(&tomb, text);
@@ -224,9 +232,15 @@ pub fn run<L: Line>(
         ranges,
         params: &params,
         ticks_begin,
+        ticks_entry: inputs.entry_ticks,
     };
     let mut finder = Finder {
         index: PageIndex::new(room.index),
+        granules: Granules::new(
+            room.hashes,
+            plan.ram(),
+            params.is_rechecked && !tomb.has_failed_again(),
+        ),
         scratch,
     };
     loop {
@@ -249,6 +263,7 @@ pub fn run<L: Line>(
             return Outcome { then, totals };
         }
         tomb.again();
+        finder.granules.restart();
         sending.port.restart();
         sending.port.allow_rates();
         dump.ticks_begin = clock.ticks();
@@ -322,6 +337,18 @@ fn parse_header<'a>(
         .ok()
 }
 
+/// Says what changed while it was dumped.
+fn say_moved(moved: &wire::Moved, text: &mut Text<'_, impl Line>) {
+    if moved.granules > 0 {
+        text.say(format_args!(
+            "Afterimage: memory changed while it was dumped: {} times {} KiB, the first at {:#x}",
+            moved.granules,
+            u64::from(moved.granule_pages).saturating_mul(PAGE_SIZE) >> 10,
+            moved.ranges().first().map_or(0, |range| range.start),
+        ));
+    }
+}
+
 /// Says in plain text how it went; a line that is stuck by now does not matter any more.
 fn close(
     line: &mut impl Line,
@@ -342,6 +369,7 @@ fn close(
             counts,
             ticks,
             is_received,
+            moved,
             ..
         }) => {
             let of = |class| pages.of(class);
@@ -366,6 +394,7 @@ fn close(
                 tenths.div_euclid(10),
                 tenths.rem_euclid(10),
             ));
+            say_moved(&moved, &mut text);
         }
         Err(error) => text.say(format_args!("Afterimage: dump incomplete: {error}")),
     }

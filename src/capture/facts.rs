@@ -5,8 +5,8 @@
 //! named once and then treated as absent.
 
 use vmcore::afterimage_notes::{
-    self as afterimage, BUILD_ID_MAX, CpuStop, Entries, Entry, Fallback, Reason, Region,
-    RegionKind, list,
+    self as afterimage, BUILD_ID_MAX, CpuStop, Entries, Entry, Fallback, KernelInfo, Mapping,
+    Reason, Region, RegionKind, list,
 };
 use vmcore::cursor::Reader;
 use vmcore::notes::{AFTERIMAGE, CORE, Note, Notes, VMCOREINFO};
@@ -103,6 +103,22 @@ impl<'a> Facts<'a> {
         self.entries(afterimage::STOP)
     }
 
+    /// Returns what the kernel had mapped.
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = Mapping> + Clone + use<'a> {
+        self.entries(afterimage::MAPPINGS)
+    }
+
+    /// Returns the physical address of the kernel's translation table, and whether [`Facts::mappings`] are all that it holds; `None`
+    /// where it is not known how to walk it.
+    pub(crate) fn page_tables(&self) -> Option<(u64, bool)> {
+        let mut kernels = self.lists(afterimage::KERNEL);
+        let kernel = kernels.find_map(|desc| KernelInfo::decode(desc).ok())?;
+        let mut lists = self.lists(afterimage::MAPPINGS);
+        let list = lists.find_map(|desc| Entries::<Mapping>::decode(desc).ok())?;
+        let is_all = list.argument() == 1;
+        kernel.is_walkable().then_some((kernel.ttbr1, is_all))
+    }
+
     /// Returns what lies where, of the lists that are whole.
     pub(crate) fn regions(&self) -> impl Iterator<Item = Region> + use<'a> {
         self.entries(afterimage::REGIONS)
@@ -125,13 +141,16 @@ impl<'a> Facts<'a> {
             .map(|region| pages::clamped(region.pa, region.len))
     }
 
-    fn entries<E: Entry + 'a>(&self, kind: u32) -> impl Iterator<Item = E> + use<'a, E> {
+    fn entries<E: Entry + Clone + 'a>(
+        &self,
+        kind: u32,
+    ) -> impl Iterator<Item = E> + Clone + use<'a, E> {
         self.lists(kind)
             .filter_map(|desc| Entries::decode(desc).ok())
             .flatten()
     }
 
-    fn lists(&self, kind: u32) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    fn lists(&self, kind: u32) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         Notes::new(self.notes)
             .filter(move |note| note.is(AFTERIMAGE, kind))
             .map(|note| note.desc)

@@ -42,6 +42,12 @@ impl PageKey {
         Self(mixed ^ mixed >> 32)
     }
 
+    /// Returns the key mixed with where the page lies, so that pages that change places do not go unnoticed in a sum.
+    pub(crate) const fn at(self, address: u64) -> u32 {
+        let mixed = (self.0 ^ address).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as u32
+    }
+
     const fn tag(self) -> u32 {
         (self.0 >> 40) as u32
     }

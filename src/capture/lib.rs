@@ -20,6 +20,7 @@ mod failures;
 #[cfg(test)]
 mod fake;
 mod frames;
+mod granules;
 mod index;
 #[cfg(test)]
 mod machine;
@@ -165,6 +166,8 @@ pub struct Inputs<'a> {
     pub own: &'a [PhysRange],
     /// Rate of the [`Clock`] in Hz.
     pub counter_hz: u64,
+    /// The [`Clock`] when this kernel was entered; 0 when that is not known.
+    pub entry_ticks: u64,
 }
 
 /// A counter that runs at a constant rate and never stands still for long.

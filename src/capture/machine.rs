@@ -197,6 +197,7 @@ impl Machine {
             memory: &[RAM],
             own: &[OWN],
             counter_hz: 62_500_000,
+            entry_ticks: 0,
         };
         let Sizes {
             raw,
@@ -205,6 +206,7 @@ impl Machine {
             maps,
             encoder,
             index,
+            hashes,
             ..
         } = Sizes::LEAST;
         let room = Room {
@@ -214,6 +216,7 @@ impl Machine {
             maps: &mut std::vec![7; maps],
             encoder: &mut std::vec![7; encoder],
             index: &mut std::vec![7; index],
+            hashes: &mut std::vec![7; hashes],
         };
         run(
             &inputs,

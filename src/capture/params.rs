@@ -108,6 +108,8 @@ pub struct Params {
     pub timeout_s: u32,
     /// A fault that is to be made.
     pub fault: Option<InjectedFault>,
+    /// Whether all memory is read again at the end, to tell what changed meanwhile.
+    pub is_rechecked: bool,
 }
 
 impl Default for Params {
@@ -120,6 +122,7 @@ impl Default for Params {
             rounds: 2,
             timeout_s: 600,
             fault: None,
+            is_rechecked: true,
         }
     }
 }
@@ -223,6 +226,9 @@ fn apply(params: &mut Params, name: &[u8], value: &[u8]) -> Applied {
         b"dump_timeout" => number(value)
             .and_then(|timeout| u32::try_from(timeout).ok())
             .map(|timeout_s| params.timeout_s = timeout_s),
+        b"dump_recheck" => number(value)
+            .filter(|&value| value <= 1)
+            .map(|value| params.is_rechecked = value == 1),
         b"dump_effort" => effort(value).map(|effort| params.effort = effort),
         b"dump_fault" => fault(value).map(|fault| params.fault = Some(fault)),
         b"dump_to" => to(value).map(|to| params.to = to),
@@ -328,6 +334,7 @@ mod tests {
                     rounds: 2,
                     timeout_s: 600,
                     fault: None,
+                    is_rechecked: true,
                 },
                 Vec::new()
             )
@@ -337,7 +344,7 @@ mod tests {
     #[test]
     fn bootargs_with_all_parameters_are_read() {
         let (params, problems) =
-            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_effort=1 dump_fault=7:abort:reading quiet");
+            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_recheck=0 dump_effort=1 dump_fault=7:abort:reading quiet");
         assert_eq!(
             params,
             Params {
@@ -352,6 +359,7 @@ mod tests {
                     kind: Fault::Abort,
                     is_reading: true,
                 }),
+                is_rechecked: false
             }
         );
         assert!(problems.is_empty());
@@ -376,7 +384,7 @@ mod tests {
     #[test]
     fn parameter_malformed_keeps_the_default_and_is_named() {
         let (params, problems) =
-            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99 dump_fault=x dump_fault=1:flood");
+            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99 dump_recheck=2 dump_fault=x dump_fault=1:flood");
         assert_eq!(params, Params::default());
         assert_eq!(
             problems,
@@ -388,6 +396,7 @@ mod tests {
                 "malformed dump_level=\"\", default kept",
                 "malformed dump_to=\"moon\", default kept",
                 "malformed dump_effort=\"99\", default kept",
+                "malformed dump_recheck=\"2\", default kept",
                 "malformed dump_fault=\"x\", default kept",
                 "malformed dump_fault=\"1:flood\", default kept",
             ]

@@ -10,9 +10,10 @@ use vmcore::registers::{NT_PRSTATUS, PrStatus};
 use vmcore::{PAGE_SIZE, PhysMemory};
 use wire::manifest::{PART_MAX, Pass};
 use wire::memory_block::{Run, TABLE_MAX};
-use wire::{BlockKind, BlockWriter, Finished, FrameType, Manifest, PageClass, Summary};
+use wire::{BlockKind, BlockWriter, Finished, FrameType, Manifest, Moved, PageClass, Summary};
 
 use crate::dump::Totals;
+use crate::granules::Granules;
 use crate::index::{PageIndex, PageKey};
 use crate::manifest::Ranges;
 use crate::old_notes::{OldNote, OldNotes};
@@ -40,12 +41,21 @@ pub(crate) struct Dump<'a> {
     pub(crate) ranges: &'a Ranges,
     pub(crate) params: &'a Params,
     pub(crate) ticks_begin: u64,
+    pub(crate) ticks_entry: u64,
 }
 
-/// What finds pages that are like others.
+/// What remembers pages: finds those that are like others, and those that changed.
 pub(crate) struct Finder<'a> {
     pub(crate) index: PageIndex<'a>,
+    pub(crate) granules: Granules<'a>,
     pub(crate) scratch: &'a mut [u8; PAGE_SIZE as usize],
+}
+
+/// What a pass came to, for the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Said {
+    pages: PageCounts,
+    moved: Moved,
 }
 
 /// How far the memory of a dump has been described, in whole blocks.
@@ -82,10 +92,10 @@ impl Dump<'_> {
             sending.begin_pass();
             finder.index.clear();
             let pass = self.pass(round, sending, walk, memory, finder, raw);
-            let (pages, is_silent) = match pass {
-                Ok(pages) => (pages, false),
+            let (said, is_silent) = match pass {
+                Ok(said) => (said, false),
                 Err(Stop::NewHost) => continue,
-                Err(Stop::Silent) => (PageCounts::new(), true),
+                Err(Stop::Silent) => (Said::default(), true),
                 Err(Stop::Failed(error)) => return Err(error),
             };
             round = round.saturating_add(1);
@@ -94,7 +104,7 @@ impl Dump<'_> {
             if !is_answered && round < rounds {
                 continue;
             }
-            match self.finish(pages, is_silent, sending) {
+            match self.finish(&said, is_silent, sending) {
                 Ok(()) => {}
                 Err(Stop::NewHost) => continue,
                 // There is nobody left to tell.
@@ -103,7 +113,8 @@ impl Dump<'_> {
             }
             let is_received = is_answered.then_some(!is_silent);
             return Ok(Totals {
-                pages,
+                pages: said.pages,
+                moved: said.moved,
                 blocks: sending.blocks,
                 counts: sending.port.target.counts(),
                 is_received,
@@ -121,7 +132,7 @@ impl Dump<'_> {
         memory: &mut impl PhysMemory,
         finder: &mut Finder<'_>,
         raw: &mut [u8],
-    ) -> Result<PageCounts, Stop> {
+    ) -> Result<Said, Stop> {
         self.send_manifest(round, sending)?;
         // What a backtrace of the crashed CPU takes goes first: its registers, what the kernel says of itself, its stack.
         let first = |note: &OldNote<'_>| self.is_crashed(note) || !has_registers(note);
@@ -154,10 +165,22 @@ impl Dump<'_> {
         }
         self.send_failures(sending, raw)?;
         sending.port.target.close_group();
+        sending.tomb.reading_again();
+        // While the last blocks are on their way.
+        let page = raw.get_mut(..PAGE_SIZE as usize).unwrap_or_default();
+        let granules = &finder.granules;
+        let moved = granules.compare(walk, memory, page, |pages| {
+            sending.check()?;
+            sending.port.pump(Work::Pages(pages)).map_err(Stop::from)
+        })?;
         sending.wait(|target, _| target.is_drained())?;
-        self.send_summary(progress.pages, sending)?;
+        let said = Said {
+            pages: progress.pages,
+            moved,
+        };
+        self.send_summary(&said, sending)?;
         sending.port.target.close_group();
-        Ok(progress.pages)
+        Ok(said)
     }
 
     /// Says what was left out because the capture kernel failed at it.
@@ -217,20 +240,22 @@ impl Dump<'_> {
 
     fn send_summary<L: Line, C: Clock>(
         &self,
-        pages: PageCounts,
+        said: &Said,
         sending: &mut Sending<'_, L, C>,
     ) -> Result<(), Stop> {
         let counts = sending.port.target.counts();
         let summary = Summary {
             blocks: sending.blocks,
             frames: sending.port.target.frames(),
-            pages: *pages.by_class(),
+            pages: *said.pages.by_class(),
             tree_hash: sending.tree.value(),
             line_bytes: counts.line_bytes,
             ticks_begin: self.ticks_begin,
             ticks_end: sending.port.ticks(),
+            ticks_entry: self.ticks_entry,
+            moved: said.moved,
         };
-        let mut payload = [0; Summary::LEN];
+        let mut payload = [0; Summary::LEN_MAX];
         let len = summary.encode(&mut payload)?;
         let payload = payload.get(..len).unwrap_or_default();
         Ok(sending.port.control(FrameType::Summary, payload)?)
@@ -239,7 +264,7 @@ impl Dump<'_> {
     /// Says what comes next, until the host has heard it.
     fn finish<L: Line, C: Clock>(
         &self,
-        pages: PageCounts,
+        said: &Said,
         is_silent: bool,
         sending: &mut Sending<'_, L, C>,
     ) -> Result<(), Stop> {
@@ -256,7 +281,7 @@ impl Dump<'_> {
             if number > 0 {
                 // Either may have been lost.
                 self.send_manifest(0, sending)?;
-                self.send_summary(pages, sending)?;
+                self.send_summary(said, sending)?;
             }
             sending
                 .port
@@ -302,6 +327,7 @@ fn fill_block<L: Line, C: Clock>(
         .div_euclid(wire::PAGE_SIZE);
     let mut left_out = 0_usize;
     let mut block = BlockWriter::new(raw)?;
+    let ram = walk.plan.ram();
     while let Some(page) = block.page() {
         let Some(step) = walk.step(reached.cursor, number, memory, page) else {
             break;
@@ -313,8 +339,8 @@ fn fill_block<L: Line, C: Clock>(
         sending.port.pump(Work::Pages(looked_at))?;
         sending.fault_in_reading(number);
         let mut class = on_the_wire(step.class);
-        let is_added = if class == PageClass::Data {
-            let key = PageKey::of(page);
+        let key = (class == PageClass::Data).then(|| PageKey::of(page));
+        let is_added = if let Some(key) = key {
             match find_like(finder, key, page, memory) {
                 Some(source) => {
                     class = PageClass::Duplicate;
@@ -344,6 +370,8 @@ fn fill_block<L: Line, C: Clock>(
         if !is_added {
             break;
         }
+        let position = reached.pages.total();
+        finder.granules.add(position, step.range, key, ram);
         reached.pages.add(class, pages);
         reached.cursor = step.next;
         if walk.plan.is_stage_end(reached.cursor) {

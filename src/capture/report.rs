@@ -8,7 +8,7 @@ use core::fmt;
 use vmcore::afterimage_notes::FallbackLevel;
 use vmcore::elf_core::CoreHeader;
 use vmcore::registers::PrStatus;
-use vmcore::{PhysMemory, Registers};
+use vmcore::{PhysMemory, Registers, page_tables};
 
 use crate::facts::Facts;
 use crate::frames;
@@ -25,6 +25,9 @@ const MESSAGE_BYTES: usize = 512;
 
 /// CPUs that are listed with a line each.
 const LISTED_CPUS: usize = 16;
+
+/// Wrong mappings that are listed; `info` lists more.
+const LISTED_MAPPINGS: u32 = 4;
 
 /// Bytes as hexadecimal digits.
 struct Hex<'a>(&'a [u8]);
@@ -61,6 +64,7 @@ pub(crate) fn write(
         text.say(format_args!("build ID: {}", Hex(build_id)));
     }
     write_cpus(facts, text);
+    write_page_tables(facts, memory, text);
     let Params { level, then, .. } = params;
     text.say(format_args!("Afterimage: dump level {level}, then {then}"));
 }
@@ -142,6 +146,32 @@ fn write_return_addresses(
         text.say(format_args!("  {address:#x}"))
     });
     text.say(format_args!("  end: {end}"));
+}
+
+/// Says which mappings are not what the kernel had set up.
+fn write_page_tables(
+    facts: &Facts<'_>,
+    memory: &mut impl PhysMemory,
+    text: &mut Text<'_, impl Line>,
+) {
+    let Some((root, is_all)) = facts.page_tables() else {
+        return;
+    };
+    let mut count = 0_u32;
+    let is_done = page_tables::check(memory, root, facts.mappings(), is_all, &mut |wrong| {
+        count = count.saturating_add(1);
+        if count <= LISTED_MAPPINGS {
+            text.say(format_args!("page tables: {wrong}"));
+        }
+    });
+    if count > LISTED_MAPPINGS {
+        text.say(format_args!(
+            "page tables: {count} mappings are wrong in all"
+        ));
+    }
+    if !is_done {
+        text.say(format_args!("page tables: not looked at to the end"));
+    }
 }
 
 fn write_cpus(facts: &Facts<'_>, text: &mut Text<'_, impl Line>) {

@@ -16,6 +16,8 @@ const RING_MORE: usize = 64 * 1024;
 const ENCODER_WORDS: usize = 120 * 1024;
 /// Words of the page index for the smallest block: 4096 pages.
 const INDEX_WORDS: usize = 8 * 1024;
+/// Hashes of memory in the least room: one for each 64 KiB of a machine of 128 MiB.
+const HASHES: usize = 2 * 1024;
 
 /// How long each part of a [`Room`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +36,15 @@ pub struct Sizes {
     pub encoder: usize,
     /// Words of [`Room::index`].
     pub index: usize,
+    /// Words of [`Room::hashes`].
+    pub hashes: usize,
 }
 
 impl Sizes {
     /// The least that a dump works with: what fits a crash region of 2 MiB.
-    pub const LEAST: Self = Self::of(PAGES_MIN, ENCODER_WORDS, INDEX_WORDS);
+    pub const LEAST: Self = Self::of(PAGES_MIN, ENCODER_WORDS, INDEX_WORDS, HASHES);
 
-    const fn of(pages: usize, encoder: usize, index: usize) -> Self {
+    const fn of(pages: usize, encoder: usize, index: usize, hashes: usize) -> Self {
         let raw = raw_len(pages);
         Self {
             pages,
@@ -50,6 +54,7 @@ impl Sizes {
             maps: map_words(raw + DESCRIPTOR_LEN),
             encoder,
             index,
+            hashes,
         }
     }
 
@@ -60,7 +65,7 @@ impl Sizes {
         let mut pages = PAGES_MIN * 2;
         while pages <= PAGES_MAX {
             // Two words a byte for a tree over the whole block, and hash tables.
-            let more = Self::of(pages, pages * 4096 * 5 / 2, INDEX_WORDS * 8);
+            let more = Self::of(pages, pages * 4096 * 5 / 2, INDEX_WORDS * 8, HASHES * 16);
             if more.total() <= len {
                 best = more;
             }
@@ -72,12 +77,12 @@ impl Sizes {
     /// Returns the bytes of all parts.
     #[must_use]
     pub const fn total(&self) -> usize {
-        let words = self.maps + self.encoder + self.index;
+        let words = self.maps + self.encoder + self.index + self.hashes;
         self.raw + self.ring + self.parity + words * size_of::<u32>() + Self::SLACK
     }
 
     /// Bytes that alignment may take.
-    const SLACK: usize = 6 * 64;
+    const SLACK: usize = 7 * 64;
 }
 
 /// The memory itself; what is in it does not matter.
@@ -95,13 +100,15 @@ pub struct Room<'a> {
     pub encoder: &'a mut [u32],
     /// Pages that were sent, by hash.
     pub index: &'a mut [u32],
+    /// Hashes of memory as it was read first.
+    pub hashes: &'a mut [u32],
 }
 
 impl<'a> Room<'a> {
-    /// Puts a room together of block, ring and parity, and of maps, encoder and index; `None` when some of these are missing.
+    /// Puts a room together of block, ring and parity, and of maps, encoder, index and hashes; `None` when some of these are missing.
     #[must_use]
-    pub fn new(bytes: [&'a mut [u8]; 3], words: [Option<&'a mut [u32]>; 3]) -> Option<Self> {
-        let ([raw, ring, parity], [maps, encoder, index]) = (bytes, words);
+    pub fn new(bytes: [&'a mut [u8]; 3], words: [Option<&'a mut [u32]>; 4]) -> Option<Self> {
+        let ([raw, ring, parity], [maps, encoder, index, hashes]) = (bytes, words);
         Some(Self {
             raw,
             ring,
@@ -109,6 +116,7 @@ impl<'a> Room<'a> {
             maps: maps?,
             encoder: encoder?,
             index: index?,
+            hashes: hashes?,
         })
     }
 }

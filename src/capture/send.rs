@@ -139,7 +139,7 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
     }
 
     /// Returns why the pass is not to go on.
-    fn check(&self) -> Result<(), Stop> {
+    pub(crate) fn check(&self) -> Result<(), Stop> {
         let target = &self.port.target;
         let first_unsent = target.first_unsent().unwrap_or(self.blocks);
         self.tomb.line(target.frames(), first_unsent);

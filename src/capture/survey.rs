@@ -273,6 +273,7 @@ mod tests {
             memory,
             own: &[OWN],
             counter_hz: 0,
+            entry_ticks: 0,
         };
         add_memory(&mut plan, &inputs, Some(&header), &facts, &mut text);
         order(&mut plan, Some(&header), &facts, &mut text);

@@ -45,6 +45,7 @@ const TICKS: usize = 14;
 const THEN: usize = 15;
 const IS_CLOSING: usize = 16;
 const SKIPS: usize = 17;
+const HAS_FAILED_AGAIN: usize = 18;
 const FIRST_SKIP: usize = 24;
 const SKIP_WORDS: usize = 4;
 
@@ -61,6 +62,8 @@ enum Phase {
     Sending = 2,
     /// The dump was over.
     Over = 3,
+    /// All was sent, and memory was read again.
+    ReadingAgain = 4,
 }
 
 /// Something that a run failed at.
@@ -131,6 +134,8 @@ impl<'a> Tombstone<'a> {
         }
         if phase == Phase::Prelude as u64 {
             self.set(PRELUDE, self.get(PRELUDE).saturating_add(1));
+        } else if phase == Phase::ReadingAgain as u64 {
+            self.set(HAS_FAILED_AGAIN, 1);
         } else {
             self.bury(phase == Phase::Reading as u64, pc);
         }
@@ -210,6 +215,11 @@ impl<'a> Tombstone<'a> {
     /// Tells whether it has failed before the first block so often that the elfcorehdr is not to be looked at.
     pub(crate) fn is_header_suspect(&self) -> bool {
         self.get(PRELUDE) >= PRELUDE_FAILURES
+    }
+
+    /// Tells whether it has failed when memory was read again.
+    pub(crate) fn has_failed_again(&self) -> bool {
+        self.get(HAS_FAILED_AGAIN) != 0
     }
 
     /// Tells whether it has failed too often: the dump is only ended.
@@ -321,6 +331,11 @@ impl<'a> Tombstone<'a> {
         self.set(STEP_START, pages.start);
         self.set(STEP_END, pages.end);
         self.set(PHASE, Phase::Reading as u64);
+    }
+
+    /// Keeps that all was sent, and memory is being read again.
+    pub(crate) fn reading_again(&self) {
+        self.set(PHASE, Phase::ReadingAgain as u64);
     }
 
     /// Keeps which block is being sent.

@@ -50,33 +50,49 @@ impl Walk<'_> {
         page: &mut [u8],
     ) -> Option<Step> {
         let planned = self.plan.next(cursor)?;
-        let mut end = planned.end.min(planned.start.saturating_add(RUN_BYTES));
-        if let Some(tomb) = &self.tomb {
-            match tomb.skipped_pages(PhysRange { end, ..planned }) {
-                Some(skipped) if skipped.start == planned.start => {
-                    return Some(Step {
-                        range: skipped,
-                        class: PageClass::Skipped,
-                        next: self.plan.advance(cursor, skipped.end),
-                    });
-                }
-                Some(skipped) => end = skipped.start,
-                None => {}
-            }
-            tomb.reading(block, PhysRange { end, ..planned });
+        if let (Some(tomb), Ok(pages)) = (&self.tomb, self.readable(planned)) {
+            tomb.reading(block, pages);
         }
-        let (marked, range) = self
-            .marks
-            .first_run(PhysRange { end, ..planned }, self.level);
-        let (class, range) = match marked {
-            Some(class) => (class, range),
-            None => self.scan(range, memory, page),
-        };
+        let (class, range) = self.look(planned, memory, page);
         Some(Step {
             range,
             class,
             next: self.plan.advance(cursor, range.end),
         })
+    }
+
+    /// Looks at the first pages of `within`, wherever they stand in the plan; returns their class and how far it goes.
+    ///
+    /// The contents of a data page are left in `page`.
+    pub(crate) fn look(
+        &mut self,
+        within: PhysRange,
+        memory: &mut impl PhysMemory,
+        page: &mut [u8],
+    ) -> (PageClass, PhysRange) {
+        let readable = match self.readable(within) {
+            Ok(readable) => readable,
+            Err(skipped) => return (PageClass::Skipped, skipped),
+        };
+        let (marked, range) = self.marks.first_run(readable, self.level);
+        match marked {
+            Some(class) => (class, range),
+            None => self.scan(range, memory, page),
+        }
+    }
+
+    /// Returns how far one look goes from the start of `within`; `Err` are pages there that a run before this one failed to read.
+    fn readable(&self, within: PhysRange) -> Result<PhysRange, PhysRange> {
+        let end = within.end.min(within.start.saturating_add(RUN_BYTES));
+        let near = PhysRange { end, ..within };
+        match self.tomb.as_ref().and_then(|tomb| tomb.skipped_pages(near)) {
+            Some(skipped) if skipped.start == within.start => Err(skipped),
+            Some(skipped) => Ok(PhysRange {
+                end: skipped.start,
+                ..within
+            }),
+            None => Ok(near),
+        }
     }
 
     /// Looks at unmarked pages and returns the class of the first, and the run of that class.
@@ -136,12 +152,6 @@ pub struct PageCounts {
 }
 
 impl PageCounts {
-    pub(crate) const fn new() -> Self {
-        Self {
-            by_class: [0; CLASSES],
-        }
-    }
-
     /// Returns the numbers of pages, by the class's number on the wire.
     pub(crate) const fn by_class(&self) -> &[u64; CLASSES] {
         &self.by_class
@@ -154,6 +164,12 @@ impl PageCounts {
             .get(usize::from(class.code()))
             .copied()
             .unwrap_or(0)
+    }
+
+    /// Returns the number of pages of all classes.
+    pub(crate) fn total(&self) -> u64 {
+        let add = |sum: u64, pages: &u64| sum.saturating_add(*pages);
+        self.by_class.iter().fold(0, add)
     }
 
     pub(crate) fn add(&mut self, class: wire::PageClass, pages: u64) {

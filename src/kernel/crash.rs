@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use machine::exceptions::{
     CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack,
 };
+use machine::system_registers::{self, SystemRegisters};
 use machine::{arch, emergency, gic, timer};
 use spin::Mutex;
 use vmcore::afterimage_notes::{
@@ -52,7 +53,7 @@ struct Crash {
     kind: CrashKind,
     slot: usize,
     registers: Registers,
-    system: [(u16, u64); 23],
+    system: SystemRegisters,
     esr: u64,
     far: u64,
     text: Text,
@@ -224,7 +225,7 @@ pub(crate) fn die(
     crate::HEAP.close();
     warn::disarm();
     let (esr, far) = fault.unwrap_or((0, 0));
-    let system = arch::system_registers();
+    let system = system_registers::read();
     let registers = *registers;
     let text = Text::new();
     // First without the text: formatting it runs the program's code, which may crash itself.
@@ -282,6 +283,7 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     ));
 
     notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
+    notes::write_interrupts();
     reach(Phase::Notes);
     gic::quiesce();
     timer::stop();
@@ -351,15 +353,23 @@ fn write_machine_notes(
     writer.note_with(AFTERIMAGE, payloads::KERNEL, |desc| kernel.encode(desc))?;
     writer.note_with(AFTERIMAGE, payloads::REGIONS, dump::encode_regions)?;
     writer.note_with(AFTERIMAGE, payloads::THREADS, threads::encode)?;
-    writer.note_with(AFTERIMAGE, payloads::TIMINGS, |desc| {
-        let mut list = ListWriter::new(desc, arch::counter_hz())?;
-        for phase in [
+    writer.note_with(AFTERIMAGE, payloads::MAPPINGS, notes::encode_mappings)?;
+    write_timings(
+        writer,
+        &[
             Phase::Fault,
             Phase::Won,
             Phase::Stopped,
             Phase::Notes,
             Phase::Quiesced,
-        ] {
+        ],
+    )
+}
+
+fn write_timings(writer: &mut NoteWriter<'_>, phases: &[Phase]) -> Result<(), Error> {
+    writer.note_with(AFTERIMAGE, payloads::TIMINGS, |desc| {
+        let mut list = ListWriter::new(desc, arch::counter_hz())?;
+        for &phase in phases {
             list.push(&Timing {
                 phase,
                 ticks: phase_ticks(phase),
@@ -369,7 +379,7 @@ fn write_machine_notes(
     })
 }
 
-/// TCR_EL1 as `arch::system_registers` encodes it.
+/// TCR_EL1 as `system_registers` encodes it.
 const TCR_EL1: u16 = 3 << 14 | 2 << 7 | 2;
 
 fn register_value(system: &[(u16, u64)], id: u16) -> u64 {

@@ -27,6 +27,7 @@ pub mod dump;
 mod fault;
 mod interrupts;
 mod lkdtm;
+mod lkdtm_state;
 mod load;
 mod logger;
 mod memory;

@@ -13,7 +13,7 @@ use machine::{arch, percpu, provoke};
 use spin::Mutex;
 
 use crate::params::Params;
-use crate::region;
+use crate::{lkdtm_state, region};
 
 /// How long a program that does not idle is waited for.
 const GRACE_MS: u64 = 200;
@@ -69,9 +69,17 @@ enum Crash {
     PatternOpen,
     /// Ours: the same with all of DAIF masked.
     PatternMasked,
+    /// Ours: counts in memory with all of DAIF masked; then CPU 0 crashes.
+    CountMasked,
+    /// Ours: floating point is enabled and holds a pattern; then a write to NULL.
+    Fp,
+    /// Ours: the same, and the CPU spins with all of DAIF masked; then CPU 0 crashes.
+    FpMasked,
+    /// Ours: a stray write makes a read-only page writable in the page tables; then a panic.
+    CorruptPageTable,
 }
 
-const NAMES: [(&str, Crash); 36] = [
+const NAMES: [(&str, Crash); 40] = [
     ("PANIC", Crash::Panic),
     ("PANIC_STOP_IRQOFF", Crash::PanicStopIrqOff),
     ("PANIC_IN_HARDIRQ", Crash::PanicInHardIrq),
@@ -108,6 +116,10 @@ const NAMES: [(&str, Crash); 36] = [
     ("WRITE_CRASHKERNEL_MAPPED", Crash::WriteRegionMapped),
     ("PATTERN", Crash::PatternOpen),
     ("PATTERN_MASKED", Crash::PatternMasked),
+    ("COUNT_MASKED", Crash::CountMasked),
+    ("FP", Crash::Fp),
+    ("FP_MASKED", Crash::FpMasked),
+    ("CORRUPT_PGTABLE", Crash::CorruptPageTable),
 ];
 
 impl Crash {
@@ -141,6 +153,7 @@ pub(crate) const PATTERN: u64 = 0x5a5a_0000_c0de_0000;
 
 /// Takes the parameter. An unknown name is logged.
 pub(crate) fn plan(params: &Params<'_>) {
+    lkdtm_state::plan(params.lkdtm_state);
     let Some(provoked) = params.lkdtm else { return };
     let Some((_, crash)) = NAMES.iter().find(|(name, _)| *name == provoked.name) else {
         log::warn!(
@@ -195,6 +208,7 @@ fn start() {
             "lkdtm: provoking {crash:?} on CPU {}",
             percpu::current_slot()
         );
+        lkdtm_state::leave();
         prepare_request(crash);
     }
 }
@@ -266,6 +280,19 @@ fn provoke_crash(crash: Crash) {
         }
         Crash::PatternOpen => provoke::spin_with_pattern(PATTERN, false),
         Crash::PatternMasked => provoke::spin_with_pattern(PATTERN, true),
+        Crash::CountMasked => provoke::count_with_everything_masked(),
+        Crash::CorruptPageTable => {
+            let page = machine::mmu::corrupt_read_only_page();
+            panic!("lkdtm: CORRUPT_PGTABLE at {page:x?}")
+        }
+        Crash::Fp => {
+            provoke::fill_fp_registers(PATTERN);
+            provoke::write_null();
+        }
+        Crash::FpMasked => {
+            provoke::fill_fp_registers(PATTERN);
+            provoke::spin_with_pattern(PATTERN, true);
+        }
     }
     if !matches!(crash, Crash::Warning | Crash::HungTask) {
         // A fault that did not come is itself a finding.

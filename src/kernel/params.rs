@@ -36,6 +36,7 @@ pub(crate) struct Params<'a> {
     pub(crate) panic_on_taint: u64,
     pub(crate) sysrq_sequence: &'a str,
     pub(crate) lkdtm: Option<Provoked<'a>>,
+    pub(crate) lkdtm_state: &'a str,
     pub(crate) max_cpus: usize,
     pub(crate) semihosting: bool,
     pub(crate) watch: watch::Policy,
@@ -52,6 +53,7 @@ impl<'a> Params<'a> {
             panic_on_taint: 0,
             sysrq_sequence: SYSRQ_SEQUENCE,
             lkdtm: None,
+            lkdtm_state: "",
             max_cpus: usize::MAX,
             semihosting: false,
             watch: watch::Policy::DEFAULT,
@@ -78,6 +80,10 @@ impl<'a> Params<'a> {
                     .map(|provoked| params.lkdtm = Some(provoked))
                     .is_some(),
                 "lkdtm_cpu" => number(value).map(|cpu| lkdtm_cpu = cpu as usize).is_some(),
+                "lkdtm_state" => {
+                    params.lkdtm_state = value;
+                    true
+                }
                 "maxcpus" | "nr_cpus" => number(value)
                     .map(|most| params.max_cpus = (most as usize).max(1))
                     .is_some(),
@@ -107,7 +113,8 @@ impl<'a> Params<'a> {
                     .is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
                 "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_then"
-                | "dump_rounds" | "dump_timeout" | "dump_fault" | "capture_append" => true,
+                | "dump_rounds" | "dump_timeout" | "dump_recheck" | "dump_fault"
+                | "capture_append" => true,
                 _ => {
                     log::info!(
                         "command line: {key} at byte {} is not ours",

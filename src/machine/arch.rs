@@ -128,6 +128,11 @@ pub fn has_gic_registers() -> bool {
     read_register!("id_aa64pfr0_el1") >> 24 & 0xf != 0
 }
 
+/// Whether this CPU has the architecture's PMU (ID_AA64DFR0_EL1.PMUVer).
+pub(crate) fn has_pmu() -> bool {
+    !matches!(read_register!("id_aa64dfr0_el1") >> 8 & 0xf, 0 | 0xf)
+}
+
 pub(crate) fn read_tpidr_el1() -> u64 {
     TPIDR_EL1.get()
 }
@@ -225,52 +230,4 @@ pub fn invalidate_instructions() {
             options(nostack, preserves_flags)
         )
     };
-}
-
-/// SP_EL0. While it is the stack pointer in use its register name is undefined (Arm ARM C5.2.19).
-fn thread_stack_pointer() -> u64 {
-    if SPSel.is_set(SPSel::SP) {
-        return read_register!("sp_el0");
-    }
-    let value: u64;
-    // SAFETY: copies the stack pointer.
-    unsafe { asm!("mov {}, sp", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
-}
-
-/// EL1 system registers of a dump: (encoding `op0<<14 | op1<<11 | CRn<<7 | CRm<<3 | op2`, value).
-pub fn system_registers() -> [(u16, u64); 23] {
-    macro_rules! register {
-        ($name:literal, $op0:literal, $op1:literal, $crn:literal, $crm:literal, $op2:literal) => {
-            (
-                (($op0 << 14) | ($op1 << 11) | ($crn << 7) | ($crm << 3) | $op2) as u16,
-                read_register!($name),
-            )
-        };
-    }
-    [
-        register!("midr_el1", 3, 0, 0, 0, 0),
-        register!("mpidr_el1", 3, 0, 0, 0, 5),
-        register!("sctlr_el1", 3, 0, 1, 0, 0),
-        register!("cpacr_el1", 3, 0, 1, 0, 2),
-        register!("ttbr0_el1", 3, 0, 2, 0, 0),
-        register!("ttbr1_el1", 3, 0, 2, 0, 1),
-        register!("tcr_el1", 3, 0, 2, 0, 2),
-        register!("spsr_el1", 3, 0, 4, 0, 0),
-        register!("elr_el1", 3, 0, 4, 0, 1),
-        ((3 << 14) | (4 << 7) | (1 << 3), thread_stack_pointer()),
-        register!("CurrentEL", 3, 0, 4, 2, 2),
-        register!("afsr0_el1", 3, 0, 5, 1, 0),
-        register!("afsr1_el1", 3, 0, 5, 1, 1),
-        register!("esr_el1", 3, 0, 5, 2, 0),
-        register!("far_el1", 3, 0, 6, 0, 0),
-        register!("par_el1", 3, 0, 7, 4, 0),
-        register!("mair_el1", 3, 0, 10, 2, 0),
-        register!("vbar_el1", 3, 0, 12, 0, 0),
-        register!("contextidr_el1", 3, 0, 13, 0, 1),
-        register!("tpidr_el1", 3, 0, 13, 0, 4),
-        register!("cntkctl_el1", 3, 0, 14, 1, 0),
-        register!("mdscr_el1", 2, 0, 0, 2, 2),
-        register!("cntv_ctl_el0", 3, 3, 14, 3, 1),
-    ]
 }

@@ -50,6 +50,7 @@ const BLOCK_NORMAL_RX: u64 = BLOCK_NORMAL_RWX | 1 << 7;
 
 global_asm!(
     include_str!("el2.s"),
+    include_str!("system_registers.s"),
     include_str!("boot.s"),
     include_str!("stub.s"),
     IMAGE_FLAGS = const 0b1010_u64,
@@ -88,6 +89,8 @@ global_asm!(
     CONFIG_STOP_FRAMES = const offset_of!(region::stub::StubConfig, stop_frames),
     STOP_FRAME_SIZE = const region::stub::STOP_FRAME_SIZE,
     STOP_FRAME_STATUS = const offset_of!(region::stub::StopFrame, status),
+    STOP_FRAME_SYSTEM = const offset_of!(region::stub::StopFrame, system),
+    STOP_FRAME_FP = const offset_of!(region::stub::StopFrame, fp),
     STOPPED_AT_EL2 = const region::stub::STOPPED_AT_EL2,
     CONFIG_ARGUMENTS = const offset_of!(region::stub::StubConfig, arguments),
     PSCI_CPU_ON = const 0xc400_0003_u32,

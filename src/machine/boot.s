@@ -129,6 +129,7 @@ enter_el1:
         ldr     x0, ={SCTLR_EL1_OFF}
         msr     sctlr_el1, x0
         isb
+        quiet_profiling
         bl      quiet_el1
         ret     x5
 
@@ -188,7 +189,10 @@ at_el1: bl      quiet_el1
 quiet_el1:
         msr     cntv_ctl_el0, xzr
         msr     cntp_ctl_el0, xzr
+        msr     cntkctl_el1, xzr
         msr     mdscr_el1, xzr
+        msr     dbgbcr0_el1, xzr                // MDSCR.MDE alone would do; the first ones are what a debugger uses
+        msr     dbgwcr0_el1, xzr
         msr     cpacr_el1, xzr
         msr     contextidr_el1, xzr
         msr     tpidr_el1, xzr
@@ -201,6 +205,8 @@ quiet_el1:
         mov     x0, #0xffffffff
         msr     pmcntenclr_el0, x0
         msr     pmintenclr_el1, x0
+        msr     pmovsclr_el0, x0
+        msr     pmuserenr_el0, xzr
 1:      isb
         ret
 

@@ -36,6 +36,8 @@ pub struct Handover {
     pub old: OldMemory,
     /// Memory to work in.
     pub room: Room,
+    /// The system counter at this kernel's first Rust instruction.
+    pub entry_ticks: u64,
 }
 
 /// A few ranges.
@@ -109,6 +111,7 @@ pub fn begin<const N: usize>(
 }
 
 fn bring_up(entry: EntryState, early_pl011: Option<u64>, arena: &'static mut [u8]) -> Handover {
+    let entry_ticks = arch::counter();
     let Ok(mut space) = AddressSpace::take(entry.image) else {
         arch::halt()
     };
@@ -196,6 +199,7 @@ fn bring_up(entry: EntryState, early_pl011: Option<u64>, arena: &'static mut [u8
         own,
         old,
         room,
+        entry_ticks,
     }
 }
 

@@ -96,6 +96,13 @@ pub fn install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
     Ok(())
 }
 
+/// Leaves the UART as no kernel should: see `provoke_state`.
+pub(crate) fn disturb() {
+    if let Some(uart) = uart() {
+        uart.disturb();
+    }
+}
+
 /// The UART's clock in Hz, 0 when the DTB does not say it.
 static CLOCK_HZ: AtomicU32 = AtomicU32::new(0);
 /// The rate that is set, 0 when it is unknown; and the same with its divisors as [`install_from_dtb`] left them.

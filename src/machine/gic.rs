@@ -5,7 +5,9 @@
 //! stub (decision 5). Whether Group 0 is ours is probed; where firmware owns it the stop request is a Group-1 SGI.
 //! Sources: Arm IHI 0048 (GICv2), IHI 0069 (GICv3). What a crash does takes no lock and waits for nothing.
 
+mod provoke;
 mod quiesce;
+mod state;
 
 use core::arch::asm;
 use core::fmt;
@@ -20,7 +22,9 @@ use crate::layout::MAX_CPUS;
 use crate::mmio::Block;
 use crate::mmu::{AddressSpace, MapError};
 
+pub(crate) use provoke::{enable_lpis, leave_interrupts};
 pub use quiesce::quiesce;
+pub use state::{each_register, version};
 
 /// Interrupt id of the stop request, an SGI.
 pub const STOP_INTID: u32 = 7;

@@ -40,6 +40,8 @@ pub mod pl011;
 #[cfg(target_os = "none")]
 pub mod provoke;
 #[cfg(target_os = "none")]
+pub mod provoke_state;
+#[cfg(target_os = "none")]
 pub mod psci;
 #[cfg(target_os = "none")]
 pub mod ram;
@@ -54,6 +56,8 @@ pub mod semihosting;
 pub mod smp;
 #[cfg(target_os = "none")]
 pub mod survivor;
+#[cfg(any(target_os = "none", test))]
+pub mod system_registers;
 #[cfg(target_os = "none")]
 pub mod timer;
 #[cfg(target_os = "none")]

@@ -171,9 +171,15 @@ pub(crate) fn map_range(
 #[cfg(target_os = "none")]
 mod address_space;
 #[cfg(target_os = "none")]
+mod corrupt;
+mod expected;
+#[cfg(target_os = "none")]
 pub use address_space::{AddressSpace, PageWindow, root_table, table_pool};
 #[cfg(target_os = "none")]
 pub(crate) use address_space::{empty_ttbr0, enter_address_space};
+#[cfg(target_os = "none")]
+pub use corrupt::corrupt_read_only_page;
+pub use expected::each_expected;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ register_bitfields! [u32,
     /// Line control, section 3.3.7.
     LineControl [ FIFO OFFSET(4) NUMBITS(1) [], WORD OFFSET(5) NUMBITS(2) [ EIGHT = 3 ] ],
     /// Control, section 3.3.8.
-    Control [ ENABLE OFFSET(0) NUMBITS(1) [], TRANSMIT OFFSET(8) NUMBITS(1) [], RECEIVE OFFSET(9) NUMBITS(1) [] ],
+    Control [ ENABLE OFFSET(0) NUMBITS(1) [], LOOPBACK OFFSET(7) NUMBITS(1) [], TRANSMIT OFFSET(8) NUMBITS(1) [], RECEIVE OFFSET(9) NUMBITS(1) [] ],
     /// Interrupt mask and clear, sections 3.3.10 and 3.3.13.
     Interrupts [ RECEIVE OFFSET(4) NUMBITS(1) [], RECEIVE_TIMEOUT OFFSET(6) NUMBITS(1) [], BREAK OFFSET(9) NUMBITS(1) [],
                  ALL OFFSET(0) NUMBITS(11) [] ],
@@ -125,6 +125,20 @@ impl<'a> Pl011<'a> {
             .write(Control::ENABLE::SET + Control::TRANSMIT::SET + Control::RECEIVE::SET);
     }
 
+    /// Raises every interrupt, asks for DMA both ways, and loops back what is sent: for tests of what comes after.
+    pub fn disturb(&self) {
+        self.registers
+            .interrupt_mask
+            .write(Interrupts::ALL.val(0x7ff));
+        self.registers.dma_control.set(3);
+        self.registers.control.write(
+            Control::ENABLE::SET
+                + Control::LOOPBACK::SET
+                + Control::TRANSMIT::SET
+                + Control::RECEIVE::SET,
+        );
+    }
+
     /// The divisors that are set: integer part, and fraction in 1/64; both 0 after a reset.
     pub fn divisors(&self) -> (u32, u32) {
         (
@@ -207,6 +221,19 @@ mod tests {
     fn driver(block: &[u32; 0x4c / 4]) -> Pl011<'_> {
         // SAFETY: the block has the size and alignment of `Registers`, and every register is a plain u32 cell.
         Pl011::new(unsafe { &*core::ptr::from_ref(block).cast::<Registers>() })
+    }
+
+    #[test]
+    fn uart_left_disturbed_is_configured_anew() {
+        let block = fake();
+        let uart = driver(&block);
+        uart.disturb();
+        uart.configure(None);
+        // IMSC, DMACR: nothing; CR: on, both ways, no loop.
+        assert_eq!(
+            [block[0x38 / 4], block[0x48 / 4], block[0x30 / 4]],
+            [0, 0, 0x301]
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use core::arch::{asm, global_asm};
 use core::hint::black_box;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::layout::LINEAR_BASE;
 use crate::mmu::{AddressSpace, MapError};
@@ -18,6 +19,7 @@ unsafe extern "C" {
     fn lkdtm_unaligned_exclusive(address: *const u64) -> u64;
     fn lkdtm_corrupt_stack();
     fn lkdtm_pattern(seed: u64, mask_all: u64) -> !;
+    fn lkdtm_fp_pattern(seed: u64);
 }
 
 /// Writes to address 0.
@@ -155,4 +157,23 @@ pub fn spin_with_pattern(seed: u64, is_masked: bool) -> ! {
     crate::timer::stop();
     // SAFETY: never returns; the lost stack is this CPU's own. Exceptions are taken on SP_EL1, which stays good.
     unsafe { lkdtm_pattern(seed & !15, u64::from(is_masked)) }
+}
+
+/// Enables floating point on this CPU, as a program may that uses it, and fills its registers: both halves of Vn hold `seed + n`.
+pub fn fill_fp_registers(seed: u64) {
+    // SAFETY: this program is compiled without floating point, so that nobody loses a value.
+    unsafe { lkdtm_fp_pattern(seed) }
+}
+
+/// Counts in memory with all of DAIF masked, as a CPU does that cannot be stopped without a stub.
+pub fn count_with_everything_masked() -> ! {
+    /// Tests find it by its name.
+    // SAFETY: no other symbol of either kernel has this name.
+    #[unsafe(no_mangle)]
+    static LKDTM_COUNTER: AtomicU64 = AtomicU64::new(0);
+    crate::timer::stop();
+    crate::arch::mask_all();
+    loop {
+        LKDTM_COUNTER.fetch_add(1, Ordering::Relaxed);
+    }
 }

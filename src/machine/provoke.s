@@ -65,3 +65,28 @@ lkdtm_pattern_spin:
 2:      b       2b
 .cfi_endproc
 .size lkdtm_pattern, . - lkdtm_pattern
+
+// lkdtm_fp_pattern(seed): enables floating point at EL1 and fills V0 to V31: both halves of Vn hold seed + n. FPCR gets FZ, FPSR IXC.
+.global lkdtm_fp_pattern
+.type lkdtm_fp_pattern, %function
+lkdtm_fp_pattern:
+.cfi_startproc
+        mrs     x1, cpacr_el1
+        orr     x1, x1, #(3 << 20)
+        msr     cpacr_el1, x1
+        isb
+.arch_extension fp
+.arch_extension simd
+.irp number, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+        add     x1, x0, #\number
+        dup     v\number\().2d, x1
+.endr
+        mov     x1, #(1 << 24)
+        msr     fpcr, x1
+        mov     x1, #(1 << 4)
+        msr     fpsr, x1
+.arch_extension nosimd
+.arch_extension nofp
+        ret
+.cfi_endproc
+.size lkdtm_fp_pattern, . - lkdtm_fp_pattern

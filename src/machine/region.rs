@@ -36,12 +36,12 @@ const TRAMPOLINE: u64 = 0;
 const IDENTITY: Pages = Pages { first: 1, count: 7 };
 const STAGE_TWO: Pages = Pages { first: 8, count: 5 };
 const STUB: u64 = 0xd000;
-/// Distance from the stub's code to its configuration, known to stub.s.
-pub(crate) const STATE_CONFIG: u64 = 0x1000;
-/// What is armed, behind the stub's configuration.
-const ARMED: u64 = STUB + STATE_CONFIG + 0x800;
+/// Distance from the stub's code to its configuration, known to stub.s; the code is no longer.
+pub(crate) const STATE_CONFIG: u64 = 0x1800;
 /// Distance from the stub's code to the state of each CPU.
 pub(crate) const STUB_STATE: u64 = 0x2000;
+/// What is armed, behind the state of eight CPUs.
+const ARMED: u64 = STUB + STUB_STATE + 0x800;
 
 /// Stage 2: normal write-back (stage 1 still makes devices devices), read-write, inner-shareable, AF (Arm ARM D8.5).
 const STAGE_TWO_ATTRIBUTES: u64 = 0xf << 2 | 3 << 6 | 3 << 8 | 1 << 10;
@@ -203,7 +203,7 @@ impl CrashRegion {
             let code = unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) };
             let room = area
                 .get_mut(at as usize..(at + len) as usize)
-                .filter(|_| len <= PAGE_SIZE);
+                .filter(|_| len <= STATE_CONFIG);
             room.ok_or(RegionError::Segment { start: at, len })?
                 .copy_from_slice(code);
             Ok(())

@@ -53,8 +53,7 @@ stub_sync:
 
 // A refused access (stage 2), or anything else that came here: reflected to EL1 as an external abort of the same address.
 stub_reflect:
-        adr     x3, stub_vectors
-        add     x3, x3, #{STATE_CONFIG}
+        adr     x3, stub_vectors + {STATE_CONFIG}
         mrs     x0, hpfar_el2
         str     x0, [x3, #{CONFIG_LAST_HPFAR}]
         mrs     x0, far_el2
@@ -134,8 +133,7 @@ stub_group0:
         eret
 
 stub_last_fault:
-        adr     x3, stub_vectors
-        add     x3, x3, #{STATE_CONFIG}
+        adr     x3, stub_vectors + {STATE_CONFIG}
         ldr     x0, [x3, #{CONFIG_LAST_HPFAR}]
         ubfx    x0, x0, #4, #40
         lsl     x0, x0, #12                     // IPA, page
@@ -191,8 +189,7 @@ stub_smc:
         ldp     x2, x3, [sp, #16]
         b.ne    1f
         // x1 target, x2 entry, x3 context = SecondaryArguments of this kernel, whose first word is the CPU slot.
-        adr     x0, stub_vectors
-        add     x0, x0, #{STATE_CONFIG}
+        adr     x0, stub_vectors + {STATE_CONFIG}
         ldp     x2, x0, [x0, #{CONFIG_ARGUMENTS}]
         cmp     x3, x2
         ccmp    x3, x0, #2, hs                  // else C is set: out of range
@@ -202,8 +199,7 @@ stub_smc:
         and     x0, x0, #7
         lsl     x0, x0, #8
         stp     x4, x5, [sp, #-16]!
-        adr     x4, stub_vectors
-        add     x4, x4, #{STUB_STATE}
+        adr     x4, stub_vectors + {STUB_STATE}
         add     x4, x4, x0
         stp     x2, x3, [x4]
         dsb     sy
@@ -235,8 +231,7 @@ stub_secondary:
         msr     hcr_el2, x0
         isb
         el2_setup
-        adr     x7, stub_vectors
-        add     x7, x7, #{STATE_CONFIG}
+        adr     x7, stub_vectors + {STATE_CONFIG}
         ldr     x0, [x7, #{CONFIG_VTTBR}]
         msr     vttbr_el2, x0
         ldr     x0, [x7, #{CONFIG_VTCR}]
@@ -301,13 +296,12 @@ stub_sysreg:
         ldp     x2, x3, [sp], #16
         eret
 
-// The stop request: a Group-0 SGI, whatever the CPU's DAIF says. Saves the interrupted registers into this CPU's stop
-// frame in kernel RAM (MMU off: non-cacheable; the reader invalidates first) and turns the CPU off.
+// The stop request: a Group-0 SGI, whatever the CPU's DAIF says. Saves the interrupted registers, and EL1's system registers
+// and floating-point state, into this CPU's stop frame in kernel RAM (MMU off: non-cacheable; the reader invalidates first) and turns the CPU off.
 stub_fiq:
         stp     x2, x3, [sp, #-16]!
         stp     x0, x1, [sp, #-16]!
-        adr     x3, stub_vectors
-        add     x3, x3, #{STATE_CONFIG}
+        adr     x3, stub_vectors + {STATE_CONFIG}
         ldr     x0, [x3, #{CONFIG_GICC}]
         cbz     x0, 1f
         ldr     w1, [x0, #0xc]                  // GICC_IAR
@@ -324,8 +318,7 @@ stub_fiq:
         ldp     x2, x3, [sp], #16
         eret
 3:      // Slot number from SP_EL2.
-        adr     x0, stub_vectors
-        add     x0, x0, #{STUB_STATE}
+        adr     x0, stub_vectors + {STUB_STATE}
         mov     x1, sp
         sub     x1, x1, x0
         lsr     x1, x1, #8
@@ -357,6 +350,15 @@ stub_fiq:
         stp     x30, x5, [x2, #240]
         mrs     x5, elr_el2
         stp     x5, x4, [x2, #256]
+        mov     x6, x2
+        add     x2, x2, #{STOP_FRAME_SYSTEM}
+        stp     x0, x1, [x2], #16               // SP_EL0, SP_EL1
+        save_system_registers
+        mrs     x0, cpacr_el1
+        tbz     x0, #20, 5f                     // FPEN: no floating point at EL1
+        add     x0, x6, #{STOP_FRAME_FP}
+        save_fp_registers
+5:      mov     x2, x6
         dmb     sy
         mov     x4, #{STOPPED_AT_EL2}
         str     x4, [x2, #{STOP_FRAME_STATUS}]

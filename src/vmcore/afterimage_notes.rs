@@ -7,8 +7,11 @@
 
 mod fallback;
 mod gaps;
+mod gic;
 mod kernel;
 pub mod list;
+mod mappings;
+mod moved;
 mod reason;
 mod regions;
 mod stop;
@@ -19,8 +22,11 @@ mod timings;
 
 pub use fallback::{CopyState, Fallback, FallbackLevel};
 pub use gaps::Gap;
+pub use gic::{GicPart, GicRegister};
 pub use kernel::KernelInfo;
 pub use list::{Entries, Entry, ListWriter};
+pub use mappings::Mapping;
+pub use moved::{MovedRange, granules_of, new_moved};
 pub use reason::{CrashKind, Reason};
 pub use regions::{Region, RegionKind};
 pub use stop::{CpuStop, StopStatus};
@@ -52,6 +58,12 @@ pub const TIMINGS: u32 = FIRST + 7;
 pub const REGIONS: u32 = FIRST + 8;
 /// Note type of [`KernelInfo`].
 pub const KERNEL: u32 = FIRST + 9;
+/// Note type of a list of [`GicRegister`]; the list's argument is the controller's version.
+pub const GIC: u32 = FIRST + 10;
+/// Note type of a list of [`MovedRange`]; absent when memory was not looked at twice.
+pub const MOVED: u32 = FIRST + 11;
+/// Note type of a list of [`Mapping`].
+pub const MAPPINGS: u32 = FIRST + 12;
 /// Note type of [`Fallback`].
 pub const FALLBACK: u32 = FIRST + 32;
 /// Note type of [`Taint`]; written only when there is any.

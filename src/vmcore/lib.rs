@@ -25,6 +25,7 @@ pub mod log_ring;
 pub mod notes;
 pub mod page_class;
 pub mod page_state;
+pub mod page_tables;
 pub mod phys_memory;
 pub mod ranges;
 pub mod registers;

@@ -82,7 +82,7 @@ pub enum Outcome {
     /// A change of speed.
     Baud(BaudChange),
     /// The summary came.
-    Summary(Summary),
+    Summary,
     /// The dump is over.
     Finished(Finished),
 }
@@ -218,9 +218,8 @@ impl Assembler {
             Some(FrameType::Poll) => Ok(Outcome::Poll),
             Some(FrameType::Baud) => Ok(Outcome::Baud(BaudChange::decode(frame.payload)?)),
             Some(FrameType::Summary) => {
-                let summary = Summary::decode(frame.payload)?;
-                self.summary = Some(summary);
-                Ok(Outcome::Summary(summary))
+                self.summary = Some(Summary::decode(frame.payload)?);
+                Ok(Outcome::Summary)
             }
             Some(FrameType::Finished) => {
                 let finished = Finished::decode(frame.payload)?;

@@ -14,8 +14,8 @@ use crate::memory_block::{COUNT_LEN, Run};
 use crate::segment_block::HEADER_LEN;
 use crate::summary::CLASSES;
 use crate::{
-    BlockKind, Codec, Descriptor, Error, Finished, FrameType, Manifest, PAGE_SIZE, PageClass,
-    SegmentBlock, Sender, Summary,
+    BlockKind, Codec, Descriptor, Error, Finished, FrameType, Manifest, Moved, PAGE_SIZE,
+    PageClass, SegmentBlock, Sender, Summary,
 };
 
 /// Bytes of a block in a frame: short, because a frame that is damaged is lost.
@@ -113,10 +113,13 @@ impl<W: FnMut(&[u8])> OneWay<W> {
             line_bytes: self.sender.line_bytes(),
             ticks_begin: ticks.0,
             ticks_end: ticks.1,
+            ticks_entry: 0,
+            moved: Moved::default(),
         };
-        let mut payload = [0; Summary::LEN];
-        summary.encode(&mut payload)?;
-        self.frame(FrameType::Summary, [&payload, &[]])
+        let mut payload = [0; Summary::LEN_MAX];
+        let len = summary.encode(&mut payload)?;
+        let payload = payload.get(..len).unwrap_or_default();
+        self.frame(FrameType::Summary, [payload, &[]])
     }
 
     /// Sends the last frame.

@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::cursor::{Reader, Writer};
+use crate::moved::Moved;
 
 /// Page classes that a summary has room for.
 pub const CLASSES: usize = 8;
@@ -10,7 +11,8 @@ pub const CLASSES: usize = 8;
 /// What was sent.
 ///
 /// Layout: blocks u32, frames u32, pages per class 8 times u64 (by class number), tree hash 32 bytes, bytes on the line
-/// u64, counter at the first frame u64, counter now u64.
+/// u64, counter at the first frame u64, counter now u64; then, unless there is nothing of it to say, counter at the capture
+/// kernel's entry u64, and, where it was looked for, what changed meanwhile ([`Moved`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Number of blocks; they are numbered from 0.
@@ -27,11 +29,17 @@ pub struct Summary {
     pub ticks_begin: u64,
     /// The system counter at this frame.
     pub ticks_end: u64,
+    /// The system counter when the capture kernel was entered; 0 when it is not known.
+    pub ticks_entry: u64,
+    /// Memory that changed while it was dumped.
+    pub moved: Moved,
 }
 
 impl Summary {
-    /// Bytes of the payload.
+    /// Bytes of the payload up to the counter's last value.
     pub const LEN: usize = 128;
+    /// Most bytes of the payload.
+    pub const LEN_MAX: usize = Self::LEN + 8 + Moved::LEN_MAX;
 
     /// Writes the payload and returns its length.
     ///
@@ -48,6 +56,10 @@ impl Summary {
         writer.u64(self.line_bytes)?;
         writer.u64(self.ticks_begin)?;
         writer.u64(self.ticks_end)?;
+        if (self.ticks_entry, self.moved.granule_pages) != (0, 0) {
+            writer.u64(self.ticks_entry)?;
+            self.moved.put(&mut writer)?;
+        }
         Ok(writer.offset())
     }
 
@@ -69,6 +81,11 @@ impl Summary {
         summary.line_bytes = reader.u64()?;
         summary.ticks_begin = reader.u64()?;
         summary.ticks_end = reader.u64()?;
+        // Not there in what older senders wrote.
+        if !reader.rest().is_empty() {
+            summary.ticks_entry = reader.u64()?;
+            summary.moved = Moved::take(&mut reader)?;
+        }
         Ok(summary)
     }
 }
@@ -162,6 +179,8 @@ mod tests {
             line_bytes: 0x0102,
             ticks_begin: 7,
             ticks_end: 8,
+            ticks_entry: 0,
+            moved: Moved::default(),
         };
         let mut out = [0xff; 128];
         assert_eq!(summary.encode(&mut out), Ok(Summary::LEN));

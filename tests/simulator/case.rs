@@ -120,6 +120,7 @@ fn capture<H: Host>(
         maps,
         encoder,
         index,
+        hashes,
         ..
     } = Sizes::fitting(case.room_bytes);
     // What lies in it does not matter, so it is not zeros.
@@ -130,6 +131,7 @@ fn capture<H: Host>(
         maps: &mut vec![7; maps],
         encoder: &mut vec![7; encoder],
         index: &mut vec![7; index],
+        hashes: &mut vec![7; hashes],
     };
     let header = machine.header.clone();
     let memory = [machine.ram.range()];
@@ -143,6 +145,7 @@ fn capture<H: Host>(
         memory: &memory,
         own: &own,
         counter_hz: CLOCK_HZ,
+        entry_ticks: 0,
     };
     capture::run(
         &inputs,

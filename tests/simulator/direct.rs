@@ -167,6 +167,7 @@ pub fn dump(
         maps: &mut vec![0; sizes.maps],
         encoder: &mut vec![0; sizes.encoder],
         index: &mut vec![0; sizes.index],
+        hashes: &mut vec![0; sizes.hashes],
     };
     let mut host = Host {
         receiver: Receiver::new(),
@@ -187,6 +188,7 @@ pub fn dump(
         memory: &[range(BASE, ram.len() as u64)],
         own: &[range(OWN, 2 << 20)],
         counter_hz: 1_000_000_000,
+        entry_ticks: 0,
     };
     let began = std::time::Instant::now();
     let outcome: Outcome = capture::run(

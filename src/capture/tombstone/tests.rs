@@ -144,3 +144,17 @@ fn sealed_tombstone_with_a_flipped_bit_is_none() {
     words[BLOCK].fetch_xor(1, Ordering::SeqCst);
     assert_eq!(Tombstone::begin(&words).dump(), None);
 }
+
+#[test]
+fn failure_when_memory_is_read_again_costs_that_only() {
+    let words = words(0);
+    let tomb = Tombstone::begin(&words);
+    tomb.set_dump([1; 16], 5);
+    tomb.sending(3);
+    tomb.reading_again();
+    assert_eq!(tomb.failed(0x1234), None);
+    let next = Tombstone::begin(&words);
+    assert!(next.has_failed_again() && !next.is_closing());
+    assert_eq!(next.skips().count(), 0);
+    assert_eq!(next.dump(), Some(([1; 16], 5)));
+}

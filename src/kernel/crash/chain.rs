@@ -14,7 +14,7 @@ use vmcore::Registers;
 use vmcore::afterimage_notes::{CopyState, FALLBACK, Fallback, FallbackLevel, Phase};
 use vmcore::notes::AFTERIMAGE;
 
-use super::{CRASH, Crash, READY, minimal, notes, reach, stop, write_machine_notes};
+use super::{CRASH, Crash, READY, minimal, notes, reach, stop, write_machine_notes, write_timings};
 use crate::region;
 
 /// How often the winner came here again.
@@ -46,6 +46,7 @@ pub(super) fn crash_in_crash_path(
         if let Some(crash) = &crash {
             let stops = stop::wait_for_others(crash.slot);
             notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
+            notes::write_interrupts();
             gic::quiesce();
             timer::stop();
             notes::write_machine(|writer| write_machine_notes(writer, crash, &stops));
@@ -120,6 +121,8 @@ fn enter(copy: ArmedCopy, number: usize, states: [CopyState; COPIES]) -> ! {
     say_level(level, states);
     emergency!("  entering {name}\n");
     console::drain();
+    reach(Phase::Jump);
+    notes::append_machine(|writer| write_timings(writer, &[Phase::Verified, Phase::Jump]));
     copy.enter()
 }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use machine::exceptions::{CapturedRegisters, TrapFrame};
 use machine::layout::MAX_CPUS;
-use machine::{arch, psci, region};
+use machine::{arch, psci, region, system_registers};
 use vmcore::Registers;
 use vmcore::afterimage_notes::{CpuStop, StopStatus};
 
@@ -86,7 +86,7 @@ fn wait_for(slot: usize, deadline: &arch::Deadline) -> StopStatus {
                 pc: frame.pc,
                 pstate: frame.pstate,
             };
-            notes::write_cpu(slot, &at, None);
+            notes::write_stopped_cpu(slot, &at, &frame);
             return StopStatus::StoppedAtEl2;
         }
         if deadline.is_past() {
@@ -120,7 +120,7 @@ pub(super) fn lose(registers: &Registers) -> ! {
 
 fn save_and_turn_off(registers: &Registers, status: StopStatus) -> ! {
     let slot = machine::percpu::current_slot();
-    notes::write_cpu(slot, registers, Some(&arch::system_registers()));
+    notes::write_cpu(slot, registers, Some(&system_registers::read()));
     machine::timer::stop();
     if let Some(own) = STATUS.get(slot) {
         own.store(status.code(), Ordering::Release);

@@ -133,9 +133,10 @@ impl<W: FnMut(&[u8])> Sending<W> {
 
     /// Everything once, what explains the crash first.
     fn round(&mut self, memory: &mut Memory, slot: usize, why: &str) -> Result<(), wire::Error> {
-        let machine_wide = notes::buffers().saturating_sub(1);
         self.notes(slot)?;
-        self.notes(machine_wide)?;
+        for machine_wide in notes::machine()..notes::buffers() {
+            self.notes(machine_wide)?;
+        }
         self.sender.segment(
             BlockKind::Text,
             &SegmentBlock {

@@ -12,11 +12,16 @@ use crate::mmio::Block;
 const GICD_ICENABLER: u64 = 0x180;
 const GICD_ICPENDR: u64 = 0x280;
 const GICD_ICACTIVER: u64 = 0x380;
+const GICR_CTLR: u64 = 0;
+const GICR_CTLR_ENABLE_LPIS: u32 = 1;
+const GICR_CTLR_RWP: u32 = 1 << 3;
+/// Longest wait for a redistributor to have written its pending LPIs out.
+const LPIS_US: u64 = 10_000;
 const GICC_APR0: u64 = 0xd0;
 const GICC_NSAPR0: u64 = 0xe0;
 
 /// Clears, masks and disables everything that this CPU can reach: nothing active or pending is left to the next
-/// kernel (E17). In the crash path: no lock, no wait.
+/// kernel (E17). In the crash path: no lock, and no wait but a short one for LPIs.
 pub fn quiesce() {
     let Some(distributor) = distributor() else {
         return;
@@ -34,6 +39,7 @@ pub fn quiesce() {
         for own in &OWN_REDISTRIBUTOR {
             if let Some(redistributor) = block(own, REDISTRIBUTOR_LEN) {
                 quiesce_word(redistributor, GICR_SGI_FRAME, 0);
+                stop_lpis(redistributor);
             }
         }
         distributor.write(GICD_CTLR, distributor.read(GICD_CTLR) & !0b111);
@@ -54,5 +60,19 @@ pub fn quiesce() {
 fn quiesce_word(registers: Block, frame: u64, word: u64) {
     for register in [GICD_ICENABLER, GICD_ICACTIVER, GICD_ICPENDR] {
         registers.write(frame + register + 4 * word, u32::MAX);
+    }
+}
+
+/// Has a redistributor write its pending LPIs out now, instead of under the next kernel's hands. Some never let go of them
+/// (IHI 0069, GICR_CTLR.EnableLPIs); then the note of the controller's state says so.
+fn stop_lpis(redistributor: Block) {
+    let control = redistributor.read(GICR_CTLR);
+    if control & GICR_CTLR_ENABLE_LPIS == 0 {
+        return;
+    }
+    redistributor.write(GICR_CTLR, control & !GICR_CTLR_ENABLE_LPIS);
+    let deadline = crate::arch::Deadline::after_us(LPIS_US);
+    while redistributor.read(GICR_CTLR) & GICR_CTLR_RWP != 0 && !deadline.is_past() {
+        core::hint::spin_loop();
     }
 }

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{ADDRESS, Access, MapError, TABLE_OR_PAGE, Table, Tables, VALID, map_range};
+use super::{ADDRESS, Access, MapError, TABLE_OR_PAGE, Table, Tables, VALID, expected, map_range};
 use crate::layout::{DEVICE_BASE, PAGE_SIZE, PHYSICAL_LIMIT, WINDOW_BASE};
 use crate::{arch, image};
 
@@ -168,6 +168,7 @@ impl AddressSpace {
             access.attributes(),
         )?;
         arch::publish_tables();
+        expected::add(virtual_address, physical, len, access.attributes());
         self.highest = self.highest.max(physical.saturating_add(len));
         Ok(())
     }
@@ -217,6 +218,7 @@ impl AddressSpace {
 
     /// Removes `len` bytes of mappings that were made with blocks and pages inside that range only.
     pub fn unmap(&mut self, virtual_address: u64, len: u64) {
+        expected::remove(virtual_address, len);
         let mut done = 0;
         while done < len {
             done += self.unmap_one(virtual_address + done);

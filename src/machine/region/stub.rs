@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use super::STUB_STATE;
 use crate::arch;
 use crate::layout::MAX_CPUS;
+use crate::system_registers::{self, FpState};
 
 /// First number of the stub's hypervisor calls (vendor-specific, SMC64 form).
 pub(crate) const STUB_OPEN: u32 = 0xc600_a1f0;
@@ -54,12 +55,16 @@ pub struct StopFrame {
     pub pstate: u64,
     /// 0 until the CPU has saved; then how it was stopped.
     pub status: u64,
+    /// System registers in the order of `system_registers`.
+    pub system: [u64; system_registers::COUNT],
+    /// Floating-point state, if it was enabled.
+    pub fp: FpState,
 }
 
 /// [`StopFrame::status`] of a CPU that the stub stopped.
 pub const STOPPED_AT_EL2: u64 = 2;
 pub(crate) const STOP_FRAME_SIZE: usize = size_of::<StopFrame>();
-const _: () = assert!(STOP_FRAME_SIZE == 320 && offset_of!(StopFrame, pc) == 256);
+const _: () = assert!(STOP_FRAME_SIZE < 0x1000 && offset_of!(StopFrame, pc) == 256);
 
 /// Stop frames of all CPUs. Written uncached by the stub; nothing else of the kernel touches these lines.
 #[repr(C, align(4096))]
@@ -76,6 +81,8 @@ static STOP_FRAMES: StopFrames = StopFrames(
             pc: 0,
             pstate: 0,
             status: 0,
+            system: [0; system_registers::COUNT],
+            fp: FpState::NONE,
         })
     }; MAX_CPUS],
 );

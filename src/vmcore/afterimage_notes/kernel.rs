@@ -33,6 +33,12 @@ impl KernelInfo {
     /// Bytes of the payload.
     pub const LEN: usize = 64;
 
+    /// Returns whether [`crate::page_tables`] knows how to walk its tables: 4 KiB, 48 bits (TCR_EL1.T1SZ).
+    #[must_use]
+    pub const fn is_walkable(&self) -> bool {
+        self.granule == 4096 && self.tcr >> 16 & 63 == 16 && self.ttbr1 != 0
+    }
+
     /// Writes the payload and returns its length.
     ///
     /// # Errors
