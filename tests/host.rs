@@ -108,3 +108,15 @@ fn command(subcommand: &str) -> Command {
     command.arg(subcommand);
     command
 }
+
+/// Returns the physical ranges that `info` lists as changed while they were dumped.
+///
+/// # Panics
+/// There is no such list.
+#[must_use]
+pub fn moved(info: &Value) -> Vec<std::ops::Range<u64>> {
+    let ranges = info["moved"]["ranges"].as_array().expect("a list");
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let range = |range: &Value| number(&range["start"])..number(&range["end"]);
+    ranges.iter().map(range).collect()
+}

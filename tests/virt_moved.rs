@@ -14,16 +14,6 @@ const LINEAR: u64 = 0xffff_0000_0000_0000;
 const LINK: u64 = 0xffff_8000_8000_0000;
 const LOADED: u64 = 0x4020_0000;
 
-/// The physical ranges that `info` lists.
-fn moved(info: &Value) -> Vec<std::ops::Range<u64>> {
-    let ranges = info["moved"]["ranges"].as_array().expect("a list");
-    let number = |value: &Value| value.as_u64().expect("a number");
-    ranges
-        .iter()
-        .map(|range| number(&range["start"])..number(&range["end"]))
-        .collect()
-}
-
 /// Lets CPU 1 count with everything masked, and crashes CPU 0.
 fn count_then_crash(machine: Machine) -> Running {
     let machine = machine
@@ -41,7 +31,7 @@ fn counter_of_a_cpu_that_did_not_stop_is_listed_with_it() {
     for gic in [2, 3] {
         let crashed = oracle::finish(count_then_crash(Machine::new().gic(gic)));
         let info = host::info(&crashed.dump.path);
-        let moved = moved(&info);
+        let moved = host::moved(&info);
         assert_eq!(moved.len(), 1, "GICv{gic}: {moved:x?}");
         assert!(moved[0].contains(&counter), "{counter:#x} in {moved:x?}");
         assert_eq!(info["whole"], true, "every block arrived");
@@ -97,7 +87,7 @@ fn page_that_is_written_from_outside_while_it_is_dumped_is_listed() {
     is_over.store(true, Ordering::Relaxed);
     let crashed = oracle::finish(running);
     let info = host::info(&crashed.dump.path);
-    let moved = moved(&info);
+    let moved = host::moved(&info);
     assert!(
         moved.len() == 1 && moved[0].contains(&page),
         "{page:#x} in {moved:x?}"

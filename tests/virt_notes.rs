@@ -36,10 +36,14 @@ fn system_registers_of_the_crashing_cpu_are_those_at_the_exception_vector() {
     for (entry, gic, cpu) in [(Entry::El1, 2, "cortex-a72"), (Entry::El2, 3, "max")] {
         let machine = Machine::new().entry(entry).gic(gic).cpu(cpu);
         let mut running = machine
-            .append("lkdtm=ACCESS_NULL@150 dump_then=halt dump_rounds=1")
+            .append("lkdtm=ACCESS_NULL@4000 dump_then=halt dump_rounds=1")
             .with_gdb()
             .start();
         let mut gdb = running.gdb.take().expect("a gdbstub");
+        // While it boots, guarded reads of what is not mapped come by there, too.
+        gdb.go_on();
+        running.console.wait_for("idle, with");
+        gdb.interrupt();
         let vector = symbols::address_of(&oracle::elf(), "exception_vectors");
         gdb.hardware_breakpoint(vector, true);
         gdb.go_on();
@@ -131,7 +135,9 @@ fn fp_of_a_stopped_cpu(machine: Machine) -> oracle::Crashed {
         .entry(Entry::El2)
         .append("lkdtm=FP_MASKED@150 lkdtm_cpu=1 dump_then=halt dump_rounds=1");
     let running: Running = machine.start();
-    running.console.wait_for("lkdtm: provoking FpMasked");
+    running
+        .console
+        .wait_for("lkdtm: floating-point registers are filled");
     running.console.send(SYSRQ_CRASH);
     oracle::finish(running)
 }

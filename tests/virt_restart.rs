@@ -67,7 +67,7 @@ fn assert_honest(crashed: &Crashed) -> u64 {
 
 #[test]
 fn failure_at_a_block_of_memory_costs_that_block() {
-    for (entry, fault) in [(Entry::El1, "2:panic"), (Entry::El2, "6:abort")] {
+    for (entry, fault) in [(Entry::El1, "3:panic"), (Entry::El2, "6:abort")] {
         let running = start(entry, &format!("dump_then=halt dump_fault={fault}"));
         let (crashed, said) = receive_partial(running, "Afterimage: halted");
         let skipped = assert_honest(&crashed);

@@ -419,11 +419,9 @@ impl Dump {
             )));
         };
         let gaps = store.gaps();
-        for number in store.partial_notes() {
-            self.faults
-                .push(format!("note buffer {number} is missing in part"));
-        }
-        self.judge(&gaps, store.has_no_notes());
+        let of_notes = |number| format!("note buffer {number} is missing in part");
+        let partial: Vec<String> = store.partial_notes().map(of_notes).collect();
+        self.judge(&gaps, store.has_no_notes(), partial);
         let (summary, is_vouched_for) = (self.assembler.summary(), self.faults.is_empty());
         let len = store.finish(path, overwrite, &gaps, summary, is_vouched_for)?;
         Ok(Ended {
@@ -434,22 +432,15 @@ impl Dump {
         })
     }
 
-    /// Lists what is missing: blocks by number, then the memory that nothing is known of.
-    fn judge(&mut self, gaps: &[Gap], has_no_notes: bool) {
+    /// Lists what is missing: what concerns all of it, blocks by number, then the memory that nothing is known of.
+    fn judge(&mut self, gaps: &[Gap], has_no_notes: bool, partial_notes: Vec<String>) {
         let verdict = self.assembler.verdict();
-        for run in &verdict.missing {
-            let (first, last) = (run.start(), run.end());
-            self.faults.push(if first == last {
-                format!("block {first} did not arrive whole")
-            } else {
-                format!("blocks {first} to {last} did not arrive whole")
-            });
+        if self.assembler.finished().is_some_and(|f| f.is_cut_short) {
+            self.faults
+                .push("the capture kernel gave up before the end".to_owned());
         }
-        for gap in gaps.iter().filter(|g| g.class == PageClass::Lost) {
-            self.faults.push(format!(
-                "memory {:#x}..{:#x} was lost",
-                gap.range.start, gap.range.end
-            ));
+        if has_no_notes {
+            self.faults.push("the registers did not arrive".to_owned());
         }
         if !verdict.has_summary {
             self.faults
@@ -463,12 +454,20 @@ impl Dump {
         } else {
             self.faults.extend(skipped(gaps));
         }
-        if self.assembler.finished().is_some_and(|f| f.is_cut_short) {
-            self.faults
-                .push("the capture kernel gave up before the end".to_owned());
+        self.faults.extend(partial_notes);
+        for run in &verdict.missing {
+            let (first, last) = (run.start(), run.end());
+            self.faults.push(if first == last {
+                format!("block {first} did not arrive whole")
+            } else {
+                format!("blocks {first} to {last} did not arrive whole")
+            });
         }
-        if has_no_notes {
-            self.faults.push("the registers did not arrive".to_owned());
+        for gap in gaps.iter().filter(|g| g.class == PageClass::Lost) {
+            self.faults.push(format!(
+                "memory {:#x}..{:#x} was lost",
+                gap.range.start, gap.range.end
+            ));
         }
     }
 }

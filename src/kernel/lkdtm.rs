@@ -126,6 +126,13 @@ impl Crash {
     fn is_in_interrupt(self) -> bool {
         matches!(self, Self::PanicInHardIrq | Self::BugInHardIrq)
     }
+
+    fn is_with_everything_masked(self) -> bool {
+        matches!(
+            self,
+            Self::HardLockupAll | Self::PatternMasked | Self::CountMasked | Self::FpMasked
+        )
+    }
 }
 
 /// The names, for a message.
@@ -204,6 +211,10 @@ fn is_due(grace_ms: u64) -> bool {
 fn start() {
     let planned = arch::without_irq(|| *PLANNED.lock());
     if let Some(crash) = planned {
+        if crash.is_with_everything_masked() {
+            // Before it is announced: who reads that may ask for a crash at once.
+            arch::mask_all();
+        }
         log::info!(
             "lkdtm: provoking {crash:?} on CPU {}",
             percpu::current_slot()
@@ -285,12 +296,10 @@ fn provoke_crash(crash: Crash) {
             let page = machine::mmu::corrupt_read_only_page();
             panic!("lkdtm: CORRUPT_PGTABLE at {page:x?}")
         }
-        Crash::Fp => {
-            provoke::fill_fp_registers(PATTERN);
-            provoke::write_null();
-        }
+        Crash::Fp => write_null_with_fp(),
         Crash::FpMasked => {
             provoke::fill_fp_registers(PATTERN);
+            log::info!("lkdtm: floating-point registers are filled");
             provoke::spin_with_pattern(PATTERN, true);
         }
     }
@@ -299,6 +308,13 @@ fn provoke_crash(crash: Crash) {
         log::error!("lkdtm: {crash:?} did not crash");
     }
     core::hint::black_box(());
+}
+
+/// Not inlined: merged with another write, its place in the source would be that one's.
+#[inline(never)]
+fn write_null_with_fp() {
+    provoke::fill_fp_registers(PATTERN);
+    provoke::write_null();
 }
 
 /// A `ret` as data.

@@ -52,20 +52,6 @@ fn try_for_a_while<T>(lock: &Mutex<T>) -> Option<spin::MutexGuard<'_, T>> {
     }
 }
 
-/// Writes to the ring and the console at once.
-struct Both<'a> {
-    ring: Option<&'a mut LogRing<'static>>,
-}
-
-impl Write for Both<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if let Some(ring) = &mut self.ring {
-            ring.write(text.as_bytes());
-        }
-        Emergency.write_str(text)
-    }
-}
-
 impl Log for KernelLog {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -73,29 +59,35 @@ impl Log for KernelLog {
 
     fn log(&self, record: &Record<'_>) {
         arch::without_irq(|| {
-            let mut ring = try_for_a_while(&RING);
-            let _console = try_for_a_while(&CONSOLE);
             let us = arch::ticks_to_us(arch::counter());
-            let mut both = Both {
-                ring: ring.as_mut().and_then(|ring| ring.as_mut()),
-            };
-            let level = match record.level() {
-                log::Level::Error => "error: ",
-                log::Level::Warn => "warning: ",
-                _ => "",
-            };
-            // Neither sink reports errors.
-            let _ = writeln!(
-                both,
-                "[{:5}.{:06}] {level}{}",
-                us / 1_000_000,
-                us % 1_000_000,
-                record.args()
-            );
+            // The ring first, and its lock back before the slow console: a CPU that is stopped with it takes the log's last line along.
+            if let Some(mut ring) = try_for_a_while(&RING)
+                && let Some(ring) = ring.as_mut()
+            {
+                write_line(ring, us, record);
+            }
+            let _console = try_for_a_while(&CONSOLE);
+            write_line(&mut Emergency, us, record);
         });
     }
 
     fn flush(&self) {}
+}
+
+fn write_line(to: &mut impl Write, us: u64, record: &Record<'_>) {
+    let level = match record.level() {
+        log::Level::Error => "error: ",
+        log::Level::Warn => "warning: ",
+        _ => "",
+    };
+    // Neither sink reports errors.
+    let _ = writeln!(
+        to,
+        "[{:5}.{:06}] {level}{}",
+        us / 1_000_000,
+        us % 1_000_000,
+        record.args()
+    );
 }
 
 /// Lets `write` have the console to itself, past the ring: for what a program on the other end reads.
