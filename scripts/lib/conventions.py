@@ -16,6 +16,27 @@ BOARD_LINES_MAX = 99
 PORTABLE = ["boot-config", "vmcore", "wire"]
 # Crates whose own code holds no unsafe; `machine` is the only library that does.
 SAFE = [*PORTABLE, "capture", "kernel", "afterimage"]
+# What runs after a crash: where it begins with these lints (and what lies below it), and the lints.
+CRASH_PATH = [
+    "src/capture/lib.rs",
+    "src/kernel/crash.rs",
+    "src/machine/capture_entry.rs",
+    "src/machine/console.rs",
+    "src/machine/exceptions.rs",
+    "src/machine/gic/quiesce.rs",
+    "src/machine/gic/state.rs",
+    "src/machine/old_memory.rs",
+    "src/machine/own_memory.rs",
+    "src/machine/psci.rs",
+    "src/machine/region/armed.rs",
+    "src/machine/restart.rs",
+    "src/machine/survivor.rs",
+    "src/machine/system_registers.rs",
+    "src/machine/way_out.rs",
+    "src/vmcore/lib.rs",
+    "src/wire/lib.rs",
+]
+CRASH_PATH_LINTS = ["arithmetic_side_effects", "expect_used", "indexing_slicing", "panic", "unreachable", "unwrap_used"]
 # Split, so that this file does not find itself.
 PLACEHOLDERS = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X:", "to" + "do!", "unimple" + "mented!", "lorem " + "ipsum"]))
 
@@ -57,6 +78,11 @@ def check_crates(root):
         text = entry.read_text(encoding="utf-8")
         if "#![forbid(unsafe_code)]" not in text:
             yield f"{entry.relative_to(root)}: no #![forbid(unsafe_code)]"
+    for name in CRASH_PATH:
+        denied = re.search(r"^#!\[cfg_attr\(\s*not\(test\),\s*deny\((.*?)\)\s*\)\]", (root / name).read_text(encoding="utf-8"), re.M | re.S)
+        missing = [lint for lint in CRASH_PATH_LINTS if not denied or f"clippy::{lint}" not in denied[1]]
+        if missing:
+            yield f"{name}: crash path without the lints {', '.join(missing)}"
     for name in PORTABLE:
         for path in sorted((root / "src" / name).rglob("*.rs")):
             if re.search(r"cfg!?\(.*\b(target_os|target_arch)\b", path.read_text(encoding="utf-8")):

@@ -7,6 +7,18 @@
 //! `port::Port::pump` in between, which feeds the line and listens to it.
 #![no_std]
 #![forbid(unsafe_code)]
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::fmt;
 

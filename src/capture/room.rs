@@ -46,12 +46,13 @@ impl Sizes {
 
     const fn of(pages: usize, encoder: usize, index: usize, hashes: usize) -> Self {
         let raw = raw_len(pages);
+        let block = raw.saturating_add(DESCRIPTOR_LEN);
         Self {
             pages,
             raw,
-            ring: raw + DESCRIPTOR_LEN + RING_MORE,
+            ring: block.saturating_add(RING_MORE),
             parity: ParityWriter::ROOM,
-            maps: map_words(raw + DESCRIPTOR_LEN),
+            maps: map_words(block),
             encoder,
             index,
             hashes,
@@ -65,11 +66,12 @@ impl Sizes {
         let mut pages = PAGES_MIN * 2;
         while pages <= PAGES_MAX {
             // Two words a byte for a tree over the whole block, and hash tables.
-            let more = Self::of(pages, pages * 4096 * 5 / 2, INDEX_WORDS * 8, HASHES * 16);
+            let words = pages.saturating_mul(4096 * 5 / 2);
+            let more = Self::of(pages, words, INDEX_WORDS * 8, HASHES * 16);
             if more.total() <= len {
                 best = more;
             }
-            pages *= 2;
+            pages = pages.saturating_mul(2);
         }
         best
     }
@@ -77,8 +79,17 @@ impl Sizes {
     /// Returns the bytes of all parts.
     #[must_use]
     pub const fn total(&self) -> usize {
-        let words = self.maps + self.encoder + self.index + self.hashes;
-        self.raw + self.ring + self.parity + words * size_of::<u32>() + Self::SLACK
+        let words = self
+            .maps
+            .saturating_add(self.encoder)
+            .saturating_add(self.index)
+            .saturating_add(self.hashes);
+        words
+            .saturating_mul(size_of::<u32>())
+            .saturating_add(self.raw)
+            .saturating_add(self.ring)
+            .saturating_add(self.parity)
+            .saturating_add(Self::SLACK)
     }
 
     /// Bytes that alignment may take.

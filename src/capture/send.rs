@@ -113,6 +113,7 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
         self.fault_in(number, true);
     }
 
+    #[cfg_attr(not(test), expect(clippy::panic, reason = "a failure on purpose"))]
     fn fault_in(&self, number: u32, is_reading: bool) {
         if let Some((fault, provoke)) = &self.fault
             && fault.block.is_none_or(|block| block == number)

@@ -3,6 +3,18 @@
 //!
 //! Nothing here allocates, waits without bound, or takes a lock that it does not get at once. The first thing printed is a
 //! constant string.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod chain;
 mod dry_run;

@@ -2,6 +2,18 @@
 //! What a capture kernel does before and after its work: opens what it was handed, and leaves as it was told.
 //!
 //! Everything it knows comes from its DTB and the ELF core header. Nothing outside its own region is written.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -61,7 +73,7 @@ impl Ranges {
             DumpRange::new(range.start, range.len()),
         ) {
             *slot = range;
-            self.len += 1;
+            self.len = self.len.saturating_add(1);
         } else {
             emergency!("Afterimage: range {range} is one too many and is left out\n");
         }

@@ -3,6 +3,18 @@
 //!
 //! The vectors stand in exceptions.s. A program installs its [`Handlers`] once; until then every exception is printed on
 //! the emergency console and the CPU halts.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::arch::global_asm;
 use core::mem::{offset_of, size_of};

@@ -3,6 +3,18 @@
 //!
 //! Only pages that the DTB calls RAM, and that are not ours, are ever mapped: a speculative read must not reach a device. Every read
 //! is guarded, so an abort becomes a [`ReadFault`].
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use boot_config::memory_map::MAX_FREE_RANGES;
 use boot_config::{PhysRange, RangeSet};
@@ -52,10 +64,10 @@ impl OldMemory {
         if block != self.block {
             let (readable, mut last) = (&self.readable, self.range);
             self.space.fill_page_window(self.window, |number| {
-                let page = block + number as u64 * PAGE_SIZE;
+                let page = block.saturating_add((number as u64).saturating_mul(PAGE_SIZE));
                 let range = PhysRange {
                     start: page,
-                    end: page + PAGE_SIZE,
+                    end: page.saturating_add(PAGE_SIZE),
                 };
                 if !last.contains_range(&range) {
                     last = range_around(readable, &range)?;
@@ -64,7 +76,7 @@ impl OldMemory {
             });
             self.block = block;
         }
-        self.window.address + (address - block)
+        self.window.address.wrapping_add(address % BLOCK_SIZE)
     }
 
     fn check(&mut self, pa: u64, len: u64) -> Result<(), ReadFault> {
@@ -90,6 +102,16 @@ fn range_around(readable: &Readable, range: &PhysRange) -> Option<PhysRange> {
     readable.iter().find(|whole| whole.contains_range(range))
 }
 
+/// Copies what lies in `line` from `skip` on, as much as fits, and returns how much that is.
+pub(crate) fn copy_from(to: &mut [u8], line: &[u8], skip: usize) -> usize {
+    let from = line.get(skip..).unwrap_or_default();
+    let len = to.len().min(from.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
+        to.copy_from_slice(from);
+    }
+    len
+}
+
 /// One cache line, aligned for guarded loads.
 #[repr(C, align(64))]
 struct Line([u8; 64]);
@@ -97,32 +119,32 @@ struct Line([u8; 64]);
 impl PhysMemory for OldMemory {
     fn read(&mut self, pa: u64, buf: &mut [u8]) -> Result<(), ReadFault> {
         self.check(pa, buf.len() as u64)?;
-        let mut done = 0;
-        while done < buf.len() {
-            let address = pa + done as u64;
+        let mut done = 0_usize;
+        // Each round reads a byte at least.
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let address = pa.saturating_add(done as u64);
             let aborted = ReadFault {
                 address,
                 cause: FaultCause::SyncExternalAbort,
             };
             let from = self.show(address);
-            let to_block_end = (BLOCK_SIZE - address % BLOCK_SIZE) as usize;
-            let rest = buf.len() - done;
-            let destination = &mut buf[done..];
-            if address.is_multiple_of(16)
-                && rest >= 16
-                && destination.as_ptr().addr().is_multiple_of(8)
-            {
-                let part = rest.min(to_block_end) & !15;
-                copy_guarded(&mut destination[..part], from).map_err(|_| aborted)?;
-                done += part;
-            } else {
-                let mut line = Line([0; 64]);
-                let skip = (address % 64) as usize;
-                copy_guarded(&mut line.0, from - skip as u64).map_err(|_| aborted)?;
-                let part = rest.min(64 - skip);
-                destination[..part].copy_from_slice(&line.0[skip..skip + part]);
-                done += part;
-            }
+            let to_block_end = BLOCK_SIZE.saturating_sub(address % BLOCK_SIZE) as usize;
+            let is_aligned = address.is_multiple_of(16) && rest.as_ptr().addr().is_multiple_of(8);
+            let len = rest.len().min(to_block_end) & !15;
+            let whole = rest.get_mut(..len);
+            let read = match whole.filter(|whole| is_aligned && !whole.is_empty()) {
+                Some(whole) => {
+                    copy_guarded(whole, from).map_err(|_| aborted)?;
+                    len
+                }
+                None => {
+                    let mut line = Line([0; 64]);
+                    let skip = address % 64;
+                    copy_guarded(&mut line.0, from.wrapping_sub(skip)).map_err(|_| aborted)?;
+                    copy_from(rest, &line.0, skip as usize)
+                }
+            };
+            done = done.saturating_add(read);
         }
         Ok(())
     }

@@ -1,10 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The running kernel's own RAM through its own mappings, by physical address, with reads that may abort.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use vmcore::{FaultCause, PhysMemory, ReadFault};
 
 use crate::exceptions::copy_guarded;
 use crate::layout::{LINEAR_BASE, PHYSICAL_LIMIT};
+use crate::old_memory::copy_from;
 
 /// [`PhysMemory`] of the running kernel, for what it prints when no capture kernel can.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,19 +38,20 @@ impl PhysMemory for OwnMemory {
             })?;
             let line = at & !63;
             let virtual_address = if image.contains(line) {
-                crate::image::bounds().begin + (line - image.start)
+                crate::image::bounds()
+                    .begin
+                    .wrapping_add(line.wrapping_sub(image.start))
             } else {
-                LINEAR_BASE + line
+                LINEAR_BASE.wrapping_add(line)
             };
             let bytes = as_bytes(&mut bounce);
             copy_guarded(bytes, virtual_address).map_err(|_| ReadFault {
                 address: at,
                 cause: FaultCause::SyncExternalAbort,
             })?;
-            let from = (at - line) as usize;
-            let part = rest.len().min(bytes.len() - from);
-            rest[..part].copy_from_slice(&bytes[from..from + part]);
-            done += part;
+            // A line has 64 bytes, so that is a byte at least.
+            let read = copy_from(rest, bytes, (at & 63) as usize);
+            done = done.saturating_add(read);
         }
         Ok(())
     }

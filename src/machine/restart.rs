@@ -2,6 +2,18 @@
 //! Starting the running image anew, at its entry and with its DTB, as whoever loaded it did.
 //!
 //! Only for an image whose initialised data nobody changes (the capture kernel has none): it is not loaded again.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::arch::asm;
 
@@ -17,7 +29,7 @@ pub(crate) fn restart(dtb: u64) -> ! {
     arch::mask_all();
     let bounds = image::bounds();
     // What survives has to be in memory, and no dirty line may come back over what boot writes with the MMU off.
-    arch::clean_invalidate(bounds.begin, bounds.bss_end - bounds.begin);
+    arch::clean_invalidate(bounds.begin, bounds.bss_end.saturating_sub(bounds.begin));
     let early = image::physical((&raw const early_l0_low).addr() as u64);
     // SAFETY: boot built the early identity map there, in BSS that nothing else uses.
     unsafe { arch::write_ttbr0(early) };

@@ -2,6 +2,18 @@
 //! Memory of the image that outlives a restart of it: boot clears BSS and leaves these words alone.
 //!
 //! Whoever loads the image need not have cleared them: what is in them has to prove itself.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::sync::atomic::AtomicU64;
 

@@ -2,6 +2,18 @@
 //! A CPU's system registers and floating-point state, as they go into a dump.
 //!
 //! Saved by assembly (system_registers.s), by the CPU itself or, when it takes the stop request at EL2, by the stub.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 /// Registers that are saved.
 pub const COUNT: usize = IDS.len();

@@ -14,6 +14,8 @@ pub const HEADER_LEN: usize = 32;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"AFTIMLOG");
 
 const TOTAL_OFFSET: usize = 16;
+/// The header and a byte of text.
+const NEEDED: u64 = HEADER_LEN as u64 + 1;
 
 /// The writing end, over the kernel's buffer.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl<'a> LogRing<'a> {
     /// # Errors
     /// [`Error::BufferTooSmall`] when nothing is left for text.
     pub fn init(bytes: &'a mut [u8]) -> Result<Self, Error> {
-        let (needed, have) = (HEADER_LEN as u64 + 1, bytes.len() as u64);
+        let (needed, have) = (NEEDED, bytes.len() as u64);
         if have < needed {
             return Err(Error::BufferTooSmall { needed, have });
         }

@@ -106,11 +106,11 @@ pub fn check<M: Iterator<Item = Mapping> + Clone>(
     report: &mut impl FnMut(WrongMapping),
 ) -> bool {
     let mut joined = Joined { last: None, report };
-    let mut steps = 0;
+    let mut steps = 0_u32;
     for mapping in mappings.clone() {
         let mut at = 0;
         while at < mapping.len {
-            steps += 1;
+            steps = steps.saturating_add(1);
             if steps > STEPS {
                 joined.flush();
                 return false;
@@ -166,9 +166,9 @@ fn leaf(memory: &mut impl PhysMemory, root: u64, va: u64) -> Leaf {
     for level in 0..4 {
         let shift = shift_of(level);
         let size = 1_u64 << shift;
-        let within = va & (size - 1);
+        let within = va & size.wrapping_sub(1);
         let mut bytes = [0; 8];
-        let entry = table.saturating_add((va >> shift & 511) * 8);
+        let entry = table.saturating_add((va >> shift & 511).wrapping_mul(8));
         let is_readable = memory.read(entry, &mut bytes).is_ok();
         let descriptor = u64::from_le_bytes(bytes);
         let is_table = level < 3 && descriptor & TABLE_OR_PAGE != 0;
@@ -183,7 +183,7 @@ fn leaf(memory: &mut impl PhysMemory, root: u64, va: u64) -> Leaf {
         return Leaf {
             left: size.saturating_sub(within),
             descriptor: if is_mapped { descriptor } else { 0 },
-            pa: (descriptor & ADDRESS & !(size - 1)) | within,
+            pa: (descriptor & ADDRESS & !size.wrapping_sub(1)) | within,
             is_readable,
         };
     }
@@ -210,8 +210,8 @@ fn find_unexpected(
     let size = 1_u64 << shift_of(level);
     let mut bytes = [0; CHUNK * 8];
     for chunk in 0..512 / CHUNK {
-        let first = (chunk * CHUNK) as u64;
-        let at = (table & ADDRESS).saturating_add(first * 8);
+        let first = (chunk as u64).wrapping_mul(CHUNK as u64);
+        let at = (table & ADDRESS).saturating_add(first.wrapping_mul(8));
         if memory.read(at, &mut bytes).is_err() {
             continue;
         }
@@ -222,7 +222,7 @@ fn find_unexpected(
             }
             let va = base.wrapping_add(number.wrapping_mul(size));
             if level < 3 && descriptor & TABLE_OR_PAGE != 0 {
-                let below = (descriptor & ADDRESS, level + 1, va);
+                let below = (descriptor & ADDRESS, level.saturating_add(1), va);
                 if !find_unexpected(memory, below, tables, each) {
                     return false;
                 }

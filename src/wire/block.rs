@@ -28,7 +28,7 @@ pub const PIECE_MAX: usize = PAYLOAD_MAX - PIECE_HEADER_LEN;
 /// Returns the bytes of a buffer that a memory block of `pages` pages of data is made in.
 #[must_use]
 pub const fn raw_len(pages: usize) -> usize {
-    TABLE_MAX + pages * PAGE_SIZE
+    TABLE_MAX.saturating_add(pages.saturating_mul(PAGE_SIZE))
 }
 
 /// What a block's raw bytes are.

@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
             if index == VARINT_MAX - 1 && bits > 1 {
                 break;
             }
-            value |= bits << (7 * index);
+            value |= bits.wrapping_shl(7_u32.wrapping_mul(index as u32));
             if byte & 0x80 == 0 {
                 return Ok(value);
             }

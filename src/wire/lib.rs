@@ -6,6 +6,18 @@
 //! anywhere. Blocks stand alone: a lost frame costs its block and nothing else.
 #![no_std]
 #![forbid(unsafe_code)]
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
@@ -22,12 +34,28 @@ pub mod codec;
 mod cursor;
 mod error;
 pub mod frame;
+#[cfg_attr(
+    not(test),
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "the encoder's tables are indexed by its own state, never by a length from outside; fuzzed"
+    )
+)]
 pub mod lzma;
 pub mod manifest;
 pub mod memory_block;
 pub mod moved;
 pub mod offer;
 pub mod one_way;
+#[cfg_attr(
+    not(test),
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "tables of GF(256), indexed by bytes"
+    )
+)]
 pub mod parity;
 pub mod receiver;
 pub mod segment_block;

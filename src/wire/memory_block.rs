@@ -184,16 +184,19 @@ impl Run {
     }
 }
 
+const fn page_number(address: u64) -> u64 {
+    address.div_euclid(PAGE_SIZE as u64)
+}
+
 /// Returns how many pages `to` lies behind `from`.
 const fn pages_between(from: u64, to: u64) -> i64 {
     // Below 2^52 each, so the difference fits.
-    let (from, to) = (from / PAGE_SIZE as u64, to / PAGE_SIZE as u64);
-    to.wrapping_sub(from) as i64
+    page_number(to).wrapping_sub(page_number(from)) as i64
 }
 
 /// Returns the address `pages` pages behind `from`; `None` outside the address space.
 fn page_after(from: u64, pages: i64) -> Option<u64> {
-    let page = (from / PAGE_SIZE as u64).checked_add_signed(pages)?;
+    let page = page_number(from).checked_add_signed(pages)?;
     page.checked_mul(PAGE_SIZE as u64)
 }
 

@@ -86,7 +86,7 @@ impl<'a> Offer<'a> {
                 limit: PAGES_MAX as u64,
             });
         }
-        let count = offer.hashes.len() / size_of::<PageHash>();
+        let count = offer.hashes.len().div_euclid(size_of::<PageHash>());
         let end = usize::from(offer.first).saturating_add(count);
         let is_whole = offer.hashes.len().is_multiple_of(size_of::<PageHash>());
         if count == 0 || !is_whole || end > usize::from(offer.pages) {

@@ -92,7 +92,9 @@ fn core_header(copy: &ArmedCopy) -> Option<u64> {
         let is_ours = header.notes().next().is_some()
             && notes.all(|note| {
                 let end = note.paddr.saturating_add(note.len);
-                note.len != 0 && kernel.contains(note.paddr) && kernel.contains(end - 1)
+                note.len != 0
+                    && kernel.contains(note.paddr)
+                    && kernel.contains(end.saturating_sub(1))
             });
         // Segments are seen at their physical addresses.
         is_ours.then_some(segment.as_ptr().addr() as u64)

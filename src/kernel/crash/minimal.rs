@@ -107,7 +107,7 @@ fn dump_log() {
     reader.keep_last(8192);
     let mut part = [0_u8; 128];
     // Bounded by what the ring can hold.
-    for _ in 0..logger::RING_LEN / part.len() {
+    for _ in 0..logger::RING_LEN.div_ceil(part.len().max(1)) {
         match reader.read(&mut memory, &mut part) {
             Ok(0) | Err(_) => break,
             Ok(len) => {

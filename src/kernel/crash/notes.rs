@@ -92,7 +92,7 @@ fn fill_cpu(
     let mut writer = NoteWriter::new(out)?;
     let status = PrStatus {
         signal: 0,
-        pid: slot as u32 + 1,
+        pid: (slot as u32).saturating_add(1),
         registers: *at,
     };
     writer.note_with(CORE, NT_PRSTATUS, |desc| status.encode(desc))?;

@@ -1,10 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading out what the interrupt controller has enabled, pending and active, for a dump. In the crash path: no lock, no wait.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::arch::asm;
 
 use vmcore::afterimage_notes::{GicPart, GicRegister};
 
+use super::quiesce::register_at;
 use super::{
     GICC_CTLR, GICC_PMR, GICD_CTLR, GICD_IGROUPR, GICD_TYPER, GICR_SGI_FRAME, GICR_TYPER,
     OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN, block, cpu_interface, distributor, lines,
@@ -81,7 +94,7 @@ pub fn each_register(mut each: impl FnMut(GicRegister)) {
             say(GicPart::Redistributor, cpu, register, value);
         }
         for register in [GICR_PROPBASER, GICR_PENDBASER] {
-            let high = u64::from(registers.read(register + 4)) << 32;
+            let high = u64::from(registers.read(register.wrapping_add(4))) << 32;
             let value = high | u64::from(registers.read(register));
             say(GicPart::Redistributor, cpu, register, value);
         }
@@ -103,14 +116,14 @@ fn each_interrupt_word(
 ) {
     for word in words {
         for bits in BITS {
-            let offset = frame + bits + 4 * word;
+            let offset = register_at(frame, bits, word);
             let value = u64::from(registers.read(offset));
             if value != 0 {
                 say(offset, value);
             }
         }
         for priorities in 0..8 {
-            let offset = frame + GICD_IPRIORITYR + 32 * word + 4 * priorities;
+            let offset = register_at(frame, GICD_IPRIORITYR, word.wrapping_mul(8) | priorities);
             let value = u64::from(registers.read(offset));
             if value != 0 {
                 say(offset, value);

@@ -1,5 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is armed in the crash region, and the region opened for the crash path.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 use core::arch::asm;
 use core::mem::size_of;
@@ -85,7 +97,7 @@ impl ArmedCopy {
     pub fn enter(self) -> ! {
         let region = self.region;
         arch::mask_all();
-        arch::clean_invalidate(region.start, region.end - region.start);
+        arch::clean_invalidate(region.start, region.end.saturating_sub(region.start));
         let trampoline = region.supervisor() + TRAMPOLINE;
         // SAFETY: 1. The identity map maps the trampoline executable at its physical address. 2. It never returns. 3. The
         // armed entry and DTB were checked when they were loaded, and the digest covers them.

@@ -56,7 +56,10 @@ impl<'a> PageStateMut<'a> {
         for (part, sum) in sums.chunks_exact_mut(4).enumerate() {
             sum.copy_from_slice(&empty_sum(part as u64).to_le_bytes());
         }
-        debug_assert_eq!(counts_offset(pages), Some((HEADER_LEN + sums_len) as u64));
+        debug_assert_eq!(
+            counts_offset(pages),
+            Some(HEADER_LEN.saturating_add(sums_len) as u64)
+        );
         Ok(Self {
             sums,
             counts,

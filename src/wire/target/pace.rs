@@ -66,10 +66,11 @@ impl Pace {
     }
 
     /// Returns how many of a million bytes are hit by an error, roughly.
-    pub(super) const fn errors_per_million(&self) -> u64 {
+    pub(super) fn errors_per_million(&self) -> u64 {
         self.lost
             .saturating_mul(1_000_000)
-            .saturating_div(if self.bytes == 0 { 1 } else { self.bytes })
+            .checked_div(self.bytes)
+            .unwrap_or(0)
     }
 
     /// Forgets all: the line has changed.
@@ -89,7 +90,9 @@ impl Pace {
             .checked_div(u128::from(twice.saturating_sub(self.lost)))
             .unwrap_or(0)
             .max(1);
-        let product = u128::from(COST).saturating_mul(u128::from(self.bytes)) / hits;
+        let product = u128::from(COST)
+            .saturating_mul(u128::from(self.bytes))
+            .div_euclid(hits);
         // n * (n + h) = product.
         let root = product
             .saturating_mul(4)
@@ -107,7 +110,7 @@ impl Pace {
             len as usize
         };
         let units = len / UNIT;
-        if units == 0 { UNIT } else { units * UNIT }
+        units.max(1).saturating_mul(UNIT)
     }
 }
 

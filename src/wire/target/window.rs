@@ -17,7 +17,8 @@ const WORD_BITS: usize = u32::BITS as usize;
 /// Returns the words of the maps of a window whose blocks have up to `block_len` bytes.
 #[must_use]
 pub const fn map_words(block_len: usize) -> usize {
-    2 * SLOTS * block_len.div_ceil(UNIT).div_ceil(WORD_BITS)
+    let words = block_len.div_ceil(UNIT).div_ceil(WORD_BITS);
+    words.saturating_mul(2 * SLOTS)
 }
 
 /// Part of a block.
