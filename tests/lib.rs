@@ -20,6 +20,7 @@ pub mod oracle;
 pub mod process;
 pub mod qmp;
 mod slots;
+pub mod stack_use;
 pub mod symbols;
 pub mod wait;
 

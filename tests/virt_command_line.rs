@@ -171,7 +171,7 @@ fn crash_without_a_capture_kernel_is_reported_and_ends_in_a_minimal_dump() {
                 .cpus(2)
                 .entry(entry)
                 .append(line)
-                .append("lkdtm=ACCESS_NULL@150 lkdtm_cpu=1");
+                .append("lkdtm=ACCESS_NULL@150 lkdtm_cpu=1 dump_then=halt");
             let mut running = machine.start();
             let end = running.console.wait_for_from("this machine has crashed", 0);
             let end = running.console.wait_for_from("data abort at 0x0", end);

@@ -5,6 +5,7 @@ use std::fs;
 
 use blackbox::dump::Dump;
 use blackbox::oracle::Crashed;
+use blackbox::stack_use::{self, StackUse};
 use blackbox::{Entry, Machine, Running, backtrace, host, oracle};
 use serde_json::json;
 
@@ -17,7 +18,8 @@ const ENTRIES: [Entry; 2] = [Entry::El1, Entry::El2];
 
 /// Waits for the end of the minimal dump, and receives it as a partial one.
 fn receive_minimal(running: &Running) -> Dump {
-    running.console.wait_for("Halted: end of the minimal dump");
+    running.console.wait_for("End of the minimal dump");
+    running.console.wait_for("Halted");
     let (recording, vmcore) = (
         running.dir().join("recording"),
         running.dir().join("vmcore"),
@@ -92,7 +94,7 @@ fn crash_without_a_capture_kernel_ends_in_a_minimal_dump() {
         let running = Machine::new()
             .cpus(2)
             .entry(entry)
-            .append("capture=none lkdtm=ACCESS_NULL@150")
+            .append("capture=none lkdtm=ACCESS_NULL@150 dump_then=halt")
             .start();
         let dump = receive_minimal(&running);
         assert_is_minimal(&running, &dump, 2, "exception");
@@ -119,10 +121,30 @@ fn crash_without_a_capture_kernel_ends_in_a_minimal_dump() {
 #[test]
 fn crash_without_a_crash_region_ends_in_a_minimal_dump() {
     let running = Machine::new()
-        .append("crashkernel=0 lkdtm=PANIC@150")
+        .append("crashkernel=0 lkdtm=PANIC@150 dump_then=halt")
         .start();
     let dump = receive_minimal(&running);
     assert_is_minimal(&running, &dump, 1, "panic");
+}
+
+#[test]
+fn minimal_dump_is_followed_by_what_was_to_follow() {
+    // Without a word the machine comes back.
+    for then in ["", "dump_then=reboot", "dump_then=poweroff"] {
+        let mut running = Machine::new()
+            .append("capture=none lkdtm=PANIC@150")
+            .append(then)
+            .extra(&["-no-reboot"])
+            .start();
+        assert!(running.wait_for_exit().success(), "{then}");
+        let text = running.console.text();
+        let next = then.strip_prefix("dump_then=").unwrap_or("reboot");
+        assert!(
+            text.contains(&format!("is loaded; next: {next}\r")),
+            "{text}"
+        );
+        assert!(!text.contains("Halted"), "{text}");
+    }
 }
 
 /// Boots, damages the byte at `offset` of the region, behind the kernel's back, and crashes.
@@ -317,5 +339,31 @@ fn crash_of_two_cpus_at_once_is_one_dump_with_both() {
         assert_eq!(crashed.dump.registers().len(), 4, "{stops:?}");
         let reason = &info["reason"]["cpu"];
         assert!([json!(1), json!(2)].contains(reason), "{reason}");
+    }
+}
+
+/// Another quarter is for crashes whose message is longer, and for debuggers' eyes: a stack that is nearly full is full on some day.
+#[test]
+fn stacks_of_the_crash_path_have_room_left() {
+    let has_room = |stack: StackUse| stack.used > 0 && stack.used <= stack.size / 4 * 3;
+    for entry in ENTRIES {
+        let running = start(entry, "capture=none fault=message");
+        running.console.wait_for("Halted");
+        let stacks = [
+            stack_use::crash_stack(&running.memory, 0),
+            stack_use::exception_stack(&running.memory, 0),
+        ];
+        assert!(stacks.into_iter().all(has_room), "{stacks:?}");
+        let crashed = assert_whole(
+            start(entry, "crashkernel=16M lkdtm=ACCESS_NULL@150 fault=notes"),
+            "first-copy",
+        );
+        let memory = &crashed.running.memory;
+        let stacks = [
+            stack_use::crash_stack(memory, 0),
+            stack_use::exception_stack(memory, 0),
+            stack_use::capture_stack(memory, crashed.region.start),
+        ];
+        assert!(stacks.into_iter().all(has_room), "{stacks:?}");
     }
 }

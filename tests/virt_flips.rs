@@ -18,7 +18,7 @@ use blackbox::{Entry, Machine, Running, host, matrix, oracle};
 /// Longest wait for the end of a run.
 const LIMIT: Duration = Duration::from_secs(50);
 /// What the last line of a run says: the capture kernel's, and the crashed kernel's own.
-const ENDS: [&str; 2] = ["Afterimage: halted", "Halted: "];
+const ENDS: [&str; 2] = ["Afterimage: halted", "Halted\r"];
 /// What the capture kernel says first.
 const ENTERED: &str = "this is the capture kernel";
 /// Type of the note that tells what lies where (docs/architecture.md), and bytes before its entries.

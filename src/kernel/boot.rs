@@ -154,6 +154,7 @@ fn bring_up(
     sysrq::set_sequence(params.sysrq_sequence);
     crate::warn::set_policy(params.panic_on_warn, params.panic_on_taint);
     watch::set_policy(&params.watch);
+    crash::after::set(params.then);
     for range in map.ram().iter() {
         log::info!("RAM {range}");
     }

@@ -16,6 +16,7 @@
     )
 )]
 
+pub(crate) mod after;
 mod chain;
 mod dry_run;
 mod minimal;

@@ -5,6 +5,9 @@
 
 use boot_config::parameters;
 
+use wire::Next;
+
+use crate::crash::after;
 use crate::watch;
 
 /// Where the capture Image comes from.
@@ -40,6 +43,8 @@ pub(crate) struct Params<'a> {
     pub(crate) max_cpus: usize,
     pub(crate) semihosting: bool,
     pub(crate) watch: watch::Policy,
+    /// What follows a dump that this kernel sends itself.
+    pub(crate) then: Next,
 }
 
 /// Sequence that stands for BREAK on lines without one.
@@ -57,6 +62,7 @@ impl<'a> Params<'a> {
             max_cpus: usize::MAX,
             semihosting: false,
             watch: watch::Policy::DEFAULT,
+            then: Next::Reboot,
         };
         let mut lkdtm_cpu = 0;
         for parameter in parameters(line) {
@@ -111,10 +117,10 @@ impl<'a> Params<'a> {
                 "hung_task_panic" => flag(value)
                     .map(|on| params.watch.hung_panics = on)
                     .is_some(),
+                "dump_then" => after::parse(value).map(|then| params.then = then).is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
-                "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_then"
-                | "dump_rounds" | "dump_timeout" | "dump_recheck" | "dump_fault"
-                | "capture_append" => true,
+                "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_rounds"
+                | "dump_timeout" | "dump_recheck" | "dump_fault" | "capture_append" => true,
                 _ => {
                     log::info!(
                         "command line: {key} at byte {} is not ours",

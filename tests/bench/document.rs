@@ -4,7 +4,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::crash_path::{self, PHASES};
 use crate::linux_rows::LinuxRows;
+use blackbox::stack_use::StackUse;
+
 use crate::surroundings::Surroundings;
 use crate::virt_rows::{Measured, Row};
 
@@ -27,12 +30,14 @@ on hardware.
 pub(crate) fn text(
     surroundings: &Surroundings,
     virt: &[Row],
+    crash_path: &[crash_path::Row],
     linux: Result<&LinuxRows, &String>,
 ) -> String {
     let mut out = String::from(HEAD);
     machine(&mut out, surroundings);
     times(&mut out, virt);
     zero_scan(&mut out, virt);
+    out.push_str(&self::crash_path(crash_path));
     bytes(&mut out, virt);
     regions(&mut out, virt);
     match linux {
@@ -132,6 +137,50 @@ fn zero_scan(out: &mut String, virt: &[Row]) {
             ),
         );
     }
+}
+
+/// Returns the section on the crash path.
+pub(crate) fn crash_path(rows: &[crash_path::Row]) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    out.push_str(
+        "\n## The crash path
+\nTime from the fault to the end of each phase in ms, by the target's counter, and the stack that was used, read from the machine's memory: \
+the crash and exception stack of the CPU that crashed, and the capture kernel's. *Stopped* holds the first message and the wait for the others, *verified* \
+the digest; a fault in the crash path goes through its phases again.\n\n| crash | machine |",
+    );
+    for phase in PHASES {
+        out.push_str(&format!(" {phase} |"));
+    }
+    line(
+        out,
+        format_args!(" crash stack | exception stack | capture stack |"),
+    );
+    line(out, format_args!("|{}", "---|".repeat(PHASES.len() + 5)));
+    for row in rows {
+        let mut cells = format!("| {} | {} |", row.crash, row.machine);
+        for us in row.phases {
+            cells
+                .push_str(&us.map_or(" - |".to_owned(), |us| format!(" {:.1} |", us as f64 / 1e3)));
+        }
+        let of = |stack: StackUse| {
+            format!(
+                "{} of {}",
+                grouped(stack.used as u64),
+                grouped(stack.size as u64)
+            )
+        };
+        let capture = row.capture_stack.map_or("-".to_owned(), of);
+        line(
+            out,
+            format_args!(
+                "{cells} {} | {} | {capture} |",
+                of(row.crash_stack),
+                of(row.exception_stack)
+            ),
+        );
+    }
+    text
 }
 
 fn bytes(out: &mut String, virt: &[Row]) {

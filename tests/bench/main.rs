@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cpu_meter;
+mod crash_path;
 mod document;
 mod encodings;
 mod line;
@@ -26,10 +27,15 @@ fn main() -> ExitCode {
         PathBuf::from,
     );
     if arguments.next().is_some() {
-        eprintln!("usage: bench [OUTPUT]");
+        eprintln!("usage: bench [OUTPUT | --crash-path]");
         return ExitCode::from(2);
     }
+    if output.as_os_str() == "--crash-path" {
+        print!("{}", document::crash_path(&crash_path::measure()));
+        return ExitCode::SUCCESS;
+    }
     let surroundings = surroundings::look();
+    let crash_path = crash_path::measure();
     let virt = virt_rows::measure();
     let linux = match linux_guest::missing() {
         None => Ok(linux_rows::measure()),
@@ -38,7 +44,7 @@ fn main() -> ExitCode {
             Err(why)
         }
     };
-    let text = document::text(&surroundings, &virt, linux.as_ref());
+    let text = document::text(&surroundings, &virt, &crash_path, linux.as_ref());
     match std::fs::write(&output, text) {
         Ok(()) => {
             eprintln!("bench: wrote {}", output.display());

@@ -33,8 +33,7 @@ impl RegionUse {
     pub(crate) fn read(memory: &Memory, region: &Range<u64>) -> Self {
         let bytes = memory.read(region.start, (region.end - region.start) as usize);
         let pages = || bytes.chunks(PAGE as usize);
-        let (at, magic) = IMAGE_MAGIC;
-        let image = pages().find(|page| page.get(at..at + magic.len()) == Some(&magic));
+        let image = pages().find(|page| is_image(page));
         let image = image
             .and_then(|page| crate::line::word(page, 16))
             .expect("an Image in the region");
@@ -65,6 +64,21 @@ impl RegionUse {
     pub(crate) fn sum(&self) -> u64 {
         self.image + self.device_tree + self.core_header + self.supervisor
     }
+}
+
+/// Returns the physical address of the first arm64 Image in `region`.
+///
+/// # Panics
+/// There is none.
+pub(crate) fn image(memory: &Memory, region: &Range<u64>) -> u64 {
+    let bytes = memory.read(region.start, (region.end - region.start) as usize);
+    let place = bytes.chunks(PAGE as usize).position(is_image);
+    region.start + place.expect("an Image in the region") as u64 * PAGE
+}
+
+fn is_image(page: &[u8]) -> bool {
+    let (at, magic) = IMAGE_MAGIC;
+    page.get(at..at + magic.len()) == Some(&magic)
 }
 
 /// A field of the device tree's header (specification v0.4, section 5.2), by its number.

@@ -7,6 +7,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use machine::exceptions::continue_on_crash_stack;
 use machine::region::{ArmedCopy, COPIES};
 use machine::{arch, console, emergency, gic, timer};
 use sha2::{Digest, Sha256};
@@ -14,7 +15,9 @@ use vmcore::Registers;
 use vmcore::afterimage_notes::{CopyState, FALLBACK, Fallback, FallbackLevel, Phase};
 use vmcore::notes::AFTERIMAGE;
 
-use super::{CRASH, Crash, READY, minimal, notes, reach, stop, write_machine_notes, write_timings};
+use super::{
+    CRASH, Crash, READY, after, minimal, notes, reach, stop, write_machine_notes, write_timings,
+};
 use crate::region;
 
 /// How often the winner came here again.
@@ -53,6 +56,13 @@ pub(super) fn crash_in_crash_path(
         }
         emergency!("  {what}\n");
     }
+    // What it is on now, the exception stack perhaps, is too small for what follows.
+    continue_on_crash_stack(go_on, level as u64)
+}
+
+/// Goes on after a fault at this level.
+extern "C" fn go_on(level: u64) -> ! {
+    let crash = CRASH.try_lock().and_then(|crash| *crash);
     if level <= 1 {
         leave(crash.as_ref())
     }
@@ -146,7 +156,5 @@ fn say_level(level: FallbackLevel, copies: [CopyState; COPIES]) {
 fn end_minimal(crash: Option<&Crash>, copies: [CopyState; COPIES], why: &str) -> ! {
     say_level(FallbackLevel::Minimal, copies);
     minimal::dump(crash, why);
-    emergency!("Halted: end of the minimal dump; {why}\n");
-    console::drain();
-    arch::halt()
+    after::go(why)
 }

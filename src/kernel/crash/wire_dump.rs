@@ -12,9 +12,9 @@ use vmcore::{PhysMemory, PhysRange, RangeSet};
 use wire::block::block_hash;
 use wire::manifest::{Range, Source};
 use wire::memory_block::Run;
-use wire::{BlockKind, Finished, Manifest, Next, OneWay, PageClass, SegmentBlock};
+use wire::{BlockKind, Finished, Manifest, OneWay, PageClass, SegmentBlock};
 
-use super::notes;
+use super::{after, notes};
 use crate::{cpus, dump, logger, memory, region};
 
 /// How often everything is sent: what was damaged in the first round comes in the second.
@@ -126,7 +126,7 @@ impl<W: FnMut(&[u8])> Sending<W> {
             self.sender.end((begin, arch::counter()))?;
         }
         self.sender.finish(Finished {
-            next: Next::Halt,
+            next: after::next(),
             is_cut_short: false,
         })
     }
