@@ -8,13 +8,15 @@ use machine::layout::LINEAR_BASE;
 use machine::{image, provoke_state};
 
 /// What can be left behind, by its word; the bit is its place here.
-const WORDS: [(&str, fn()); 6] = [
+const WORDS: [(&str, fn()); 8] = [
     ("timer", provoke_state::fire_timers),
     ("debug", debug),
     ("pmu", provoke_state::enable_pmu),
     ("irq", provoke_state::leave_interrupts),
     ("lpi", lpis),
     ("uart", provoke_state::disturb_console),
+    ("pending-serror", provoke_state::leave_serror),
+    ("serror", provoke_state::raise_serror),
 ];
 
 /// Link address of a capture kernel (docs/architecture.md), where its first instructions run.

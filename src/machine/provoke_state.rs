@@ -26,6 +26,18 @@ pub fn fire_timers() {
     write_register!("cntkctl_el1", 0x303);
 }
 
+/// Asks a hypervisor that takes any `hvc` for it (tests/el2_shim.s) to make an SError pending. Without one `hvc` is undefined.
+pub fn raise_serror() {
+    // SAFETY: the one that answers clobbers x16 only.
+    unsafe { asm!("hvc #0", "isb", out("x16") _, options(nostack)) };
+}
+
+/// The same, masked.
+pub fn leave_serror() {
+    arch::mask_all();
+    raise_serror();
+}
+
 /// A breakpoint on `code`, a watchpoint on `data`, both for EL1, debug exceptions enabled there.
 pub fn enable_debug(code: u64, data: u64) {
     arch::mask_all();
