@@ -316,6 +316,19 @@ fn crash_in_the_crash_path_is_dumped_with_the_first_reason() {
 }
 
 #[test]
+fn warning_in_the_crash_path_is_no_crash() {
+    let append = "panic_on_warn lkdtm=PANIC@150 fault=notes:warn";
+    let crashed = assert_whole(start(Entry::El1, append), "first-copy");
+    assert_eq!(
+        host::info(&crashed.dump.path)["reason"]["kind"],
+        json!("panic")
+    );
+    let text = crashed.running.console.text();
+    assert!(text.contains("fault injected: Notes"), "{text}");
+    assert!(!text.contains("A second crash"), "{text}");
+}
+
+#[test]
 fn fault_in_the_message_of_a_panic_leaves_the_panic_the_reason() {
     for (entry, kind) in [(Entry::El1, "abort"), (Entry::El2, "panic")] {
         let crashed = assert_whole(start(entry, &format!("fault=message:{kind}")), "first-copy");

@@ -93,6 +93,16 @@ def check_crates(root):
             yield f"{board.relative_to(root)}: {lines} lines of code; a board stays under {BOARD_LINES_MAX + 1}"
 
 
+def check_named_tests(root):
+    """Yields tests that docs/faults.md names and that do not exist."""
+    page = (root / "docs/faults.md").read_text(encoding="utf-8")
+    for name, test in sorted(set(re.findall(r"`(\w+)::(\w+)`", page))):
+        path = root / "tests" / f"{name}.rs"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if not re.search(rf"#\[test\]\n(#\[.*\]\n)*fn {test}\(\)", text):
+            yield f"docs/faults.md: there is no test {name}::{test}"
+
+
 def check_folder_map(root, files):
     """Yields folders that the README's map lacks, and entries of the map that do not exist."""
     readme = (root / "README.md").read_text(encoding="utf-8")
@@ -114,7 +124,7 @@ def check_folder_map(root, files):
 def main():
     root = pathlib.Path(sys.argv[1])
     files = tracked(root)
-    findings = [*check_files(root, files), *check_crates(root), *check_folder_map(root, files)]
+    findings = [*check_files(root, files), *check_crates(root), *check_named_tests(root), *check_folder_map(root, files)]
     for finding in findings:
         print(finding, file=sys.stderr)
     return 1 if findings else 0

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `fault=PLACE[:panic|abort]`: a fault injected into loading or into the crash path itself, once, for tests of what follows.
+//! `fault=PLACE[:panic|abort|warn]`: a fault injected into loading or into the crash path itself, once, for tests of what follows.
 //!
 //! Places inside a crash need a crash to come to them (`lkdtm=`); the others provoke it themselves, from [`crate::idle`].
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use machine::{arch, percpu, provoke};
 
@@ -48,11 +48,15 @@ const NAMES: [(&str, Place, bool); 9] = [
     ("pair", Place::Pair, true),
 ];
 
+/// A write to NULL, a panic, a warning (which `panic_on_warn` would make a crash).
+const KINDS: [&str; 3] = ["abort", "panic", "warn"];
+
 /// Number of the place, 0 for none; once the fault was made, too.
 static PLACE: AtomicUsize = AtomicUsize::new(0);
 /// The place that idle CPUs provoke the fault of; 0 for none.
 static PROVOKED: AtomicUsize = AtomicUsize::new(0);
-static IS_PANIC: AtomicBool = AtomicBool::new(false);
+/// The kind of the fault, by its place in [`KINDS`].
+static KIND: AtomicUsize = AtomicUsize::new(0);
 /// Counter value from which idle CPUs provoke it; 0 until the boot CPU idles.
 static DUE: AtomicU64 = AtomicU64::new(0);
 
@@ -60,10 +64,11 @@ static DUE: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn plan(value: &str) -> bool {
     let (name, kind) = value.split_once(':').unwrap_or((value, "abort"));
     let found = NAMES.iter().find(|(known, ..)| *known == name);
-    let Some((_, place, is_provoked)) = found.filter(|_| matches!(kind, "panic" | "abort")) else {
+    let kind = KINDS.iter().position(|known| *known == kind);
+    let (Some((_, place, is_provoked)), Some(kind)) = (found, kind) else {
         return false;
     };
-    IS_PANIC.store(kind == "panic", Ordering::Relaxed);
+    KIND.store(kind, Ordering::Relaxed);
     let word = if *is_provoked { &PROVOKED } else { &PLACE };
     word.store(*place as usize, Ordering::Release);
     true
@@ -78,10 +83,11 @@ pub(crate) fn at(place: Place) {
     {
         return;
     }
-    if IS_PANIC.load(Ordering::Relaxed) {
-        panic!("fault injected: {place:?}");
+    match KIND.load(Ordering::Relaxed) {
+        1 => panic!("fault injected: {place:?}"),
+        2 => crate::warn!("fault injected: {place:?}"),
+        _ => provoke::write_null(),
     }
-    provoke::write_null();
 }
 
 /// Provokes what is due on this CPU. In thread context.
