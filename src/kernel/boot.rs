@@ -80,7 +80,10 @@ pub fn start(entry: EntryState, board: &'static Board, main: fn(Boot) -> !) -> !
         Err(error) => refuse(&error),
     };
     match bring_up(space, entry, board, found) {
-        Ok(boot) => main(boot),
+        Ok(boot) => {
+            lkdtm::boot_is_over();
+            main(boot)
+        }
         Err(error) => refuse(&error),
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `lkdtm=NAME[@MS]`: provokes the crash NAME, MS milliseconds after boot, on CPU `lkdtm_cpu=` (default 0).
+//! `lkdtm=NAME[@MS]`: provokes the crash NAME on CPU `lkdtm_cpu=` (default 0), MS milliseconds after the end of boot; without MS as soon
+//! as that CPU polls, which may be during boot.
 //!
 //! Names are those of Linux's LKDTM, and a few of our own. Crashes happen in thread context, from [`crate::idle`]; a program
 //! that never idles gets it from its tick, and so do those whose name ends in `IN_HARDIRQ`.
@@ -152,6 +153,8 @@ static PLANNED: Mutex<Option<Crash>> = Mutex::new(None);
 static CPU: AtomicUsize = AtomicUsize::new(0);
 /// Counter value at which it is due.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
+/// Ticks from the end of boot until it is due.
+static AFTER: AtomicU64 = AtomicU64::new(NEVER);
 static DONE: AtomicBool = AtomicBool::new(false);
 static IS_IN_INTERRUPT: AtomicBool = AtomicBool::new(false);
 
@@ -172,11 +175,22 @@ pub(crate) fn plan(params: &Params<'_>) {
     arch::without_irq(|| *PLANNED.lock() = Some(*crash));
     CPU.store(provoked.cpu, Ordering::Release);
     IS_IN_INTERRUPT.store(crash.is_in_interrupt(), Ordering::Release);
-    let ticks = u128::from(provoked.after_ms) * u128::from(arch::counter_hz()) / 1000;
-    DUE.store(
-        arch::counter().saturating_add(ticks.min(u128::from(u64::MAX)) as u64),
-        Ordering::Release,
-    );
+    match provoked.after_ms {
+        Some(ms) => {
+            let ticks = u128::from(ms) * u128::from(arch::counter_hz()) / 1000;
+            let ticks = ticks.min(u128::from(NEVER - 1)) as u64;
+            AFTER.store(ticks, Ordering::Release);
+        }
+        None => DUE.store(0, Ordering::Release),
+    }
+}
+
+/// All CPUs run: from here on the time of the crash is counted.
+pub(crate) fn boot_is_over() {
+    let after = AFTER.load(Ordering::Acquire);
+    if after != NEVER {
+        DUE.store(arch::counter().saturating_add(after), Ordering::Release);
+    }
 }
 
 /// Provokes the crash when it is due on this CPU. In thread context.

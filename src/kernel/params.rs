@@ -27,7 +27,7 @@ pub(crate) enum CaptureSource<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Provoked<'a> {
     pub(crate) name: &'a str,
-    pub(crate) after_ms: u64,
+    pub(crate) after_ms: Option<u64>,
     pub(crate) cpu: usize,
 }
 
@@ -156,8 +156,10 @@ fn capture_source(value: &str) -> Option<CaptureSource<'_>> {
 }
 
 fn provoked(value: &str) -> Option<Provoked<'_>> {
-    let (name, after) = value.split_once('@').unwrap_or((value, "0"));
-    let after_ms = number(after)?;
+    let (name, after_ms) = match value.split_once('@') {
+        Some((name, after)) => (name, Some(number(after)?)),
+        None => (value, None),
+    };
     (!name.is_empty()).then_some(Provoked {
         name,
         after_ms,
