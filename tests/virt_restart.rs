@@ -7,7 +7,7 @@ use std::time::Duration;
 use blackbox::dump::merged;
 use blackbox::oracle::{self, Crashed};
 use blackbox::wait::Deadline;
-use blackbox::{Entry, Machine, Running, backtrace, host};
+use blackbox::{Entry, Machine, Running, artefacts, backtrace, host, symbols};
 
 /// Longest wait for a host command.
 const LIMIT: Duration = Duration::from_secs(55);
@@ -101,6 +101,27 @@ fn failure_at_the_notes_costs_those_notes() {
     assert!(said.contains("is missing in part"), "{said}");
     // Those of the CPU that crashed; the other one's are there.
     assert_eq!(crashed.dump.registers().len(), 1);
+}
+
+#[test]
+fn capture_kernel_whose_code_changed_is_not_started_again() {
+    let running = Machine::new()
+        .append("lkdtm=PANIC@150 dump_then=halt dump_rounds=1 dump_fault=6")
+        .held_at_first_frame()
+        .start();
+    running.console.wait_for_hold();
+    // Its own build ID, which it does not read.
+    let elf = artefacts::image("capture.elf");
+    let at = symbols::address_of(&elf, "build_id_begin") - symbols::address_of(&elf, "image_begin");
+    let at = oracle::region(&running.console.text()).start + at + 16;
+    let byte = running.memory.read(at, 1)[0];
+    running.memory.write(at, &[byte ^ 4]);
+    running.console.release();
+    running.console.wait_for("it is not started again");
+    running.console.wait_for("Afterimage: next: Halt");
+    running.console.wait_for("Afterimage: halted");
+    let text = running.console.text();
+    assert_eq!(text.matches("this is the capture kernel").count(), 1);
 }
 
 #[test]

@@ -5,8 +5,7 @@
 
 use capture::{Counter, DumpThen, DumpTo, Inputs, Located, Sizes, Tombstone, Wires, Workspace};
 use machine::capture_entry::{self, End, Handover, Hooks};
-use machine::room::{Room, StaticArena};
-use machine::{arch, console, provoke, survivor};
+use machine::{arch, console, provoke, room::Room, room::StaticArena, survivor};
 use machine::{boot::EntryState, no_heap::NoHeap, once_buffer::OnceBuffer, way_out::WayOut};
 use wire::lzma::Encoder;
 
@@ -21,20 +20,21 @@ static ENCODER: OnceBuffer<Encoder> = OnceBuffer::new(Encoder::new());
 
 fn main(entry: EntryState) -> ! {
     let handover = capture_entry::begin(entry, Some(0x0900_0000), &ARENA, &HOOKS);
-    capture_entry::leave(end(dump(handover).or(Some(DumpThen::Halt))))
+    capture_entry::leave(dump(handover).map_or(End::Halt, end))
 }
 
-const fn end(then: Option<DumpThen>) -> End {
+const fn end(then: DumpThen) -> End {
     match then {
-        None => End::Restart,
-        Some(DumpThen::Reboot) => End::Reboot,
-        Some(DumpThen::PowerOff) => End::PowerOff,
-        Some(DumpThen::Halt | DumpThen::Wait) => End::Halt,
+        DumpThen::Reboot => End::Reboot,
+        DumpThen::PowerOff => End::PowerOff,
+        DumpThen::Halt | DumpThen::Wait => End::Halt,
     }
 }
 
+static TOMBSTONE: Tombstone<'static> = Tombstone::new(survivor::words());
 static HOOKS: Hooks = Hooks {
-    failed: |pc| end(Tombstone::new(survivor::words()).failed(pc)),
+    failed: |pc| TOMBSTONE.failed(pc).map_or(End::Restart, end),
+    then: || end(TOMBSTONE.then()),
 };
 
 /// Returns `None` only if it was called before.

@@ -291,7 +291,8 @@ impl<'a> Tombstone<'a> {
     }
 
     /// Returns what follows a dump that failed: a prompt needs a capture kernel that works, so it is the halt.
-    pub(crate) fn then(&self) -> DumpThen {
+    #[must_use]
+    pub fn then(&self) -> DumpThen {
         match self.get(THEN) {
             1 => DumpThen::Halt,
             2 => DumpThen::PowerOff,

@@ -19,7 +19,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use boot_config::{Dtb, PhysRange};
-use vmcore::PhysRange as DumpRange;
+use vmcore::{PhysRange as DumpRange, crc32c};
 
 use crate::blob;
 use crate::boot::EntryState;
@@ -27,7 +27,7 @@ use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
 use crate::room::{Room, StaticArena};
-use crate::{arch, console, emergency, exceptions, psci, restart, room};
+use crate::{arch, console, emergency, exceptions, image, psci, restart, room};
 
 /// Longest ELF core header that is believed: 65,535 program headers and more.
 const MAX_CORE_HEADER: u64 = 4 << 20;
@@ -103,9 +103,13 @@ pub enum End {
 pub struct Hooks {
     /// Takes note of a failure at this program counter (0 for a panic) and says what follows. Prints nothing.
     pub failed: fn(pc: u64) -> End,
+    /// Says what follows where it cannot be started anew.
+    pub then: fn() -> End,
 }
 
 static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(core::ptr::null_mut());
+/// Checksum of code and constants at entry, when the crashed kernel has just checked them.
+static CODE: AtomicU32 = AtomicU32::new(0);
 /// Physical address in x0 at entry.
 static DTB: AtomicU64 = AtomicU64::new(0);
 
@@ -117,6 +121,7 @@ pub fn begin<const N: usize>(
     arena: &'static StaticArena<N>,
     hooks: &'static Hooks,
 ) -> Handover {
+    CODE.store(crc32c(image::constant_bytes()), Ordering::Release);
     DTB.store(entry.dtb, Ordering::Release);
     HOOKS.store(core::ptr::from_ref(hooks).cast_mut(), Ordering::Release);
     bring_up(entry, early_pl011, arena.take().unwrap_or_default())
@@ -266,9 +271,14 @@ pub fn fail(pc: u64, what: fmt::Arguments<'_>) -> ! {
     let hooks = HOOKS.load(Ordering::Acquire);
     // First, because printing itself may be what fails: failures are counted, so that there is an end to them.
     // SAFETY: only `begin` stores here, and what it stores is a `&'static Hooks`.
-    let end = unsafe { hooks.as_ref() }.map_or(End::Reboot, |hooks| (hooks.failed)(pc));
+    let hooks = unsafe { hooks.as_ref() };
+    let mut end = hooks.map_or(End::Reboot, |hooks| (hooks.failed)(pc));
     emergency!("\nAfterimage: the capture kernel itself failed\n");
     emergency!("  {what}\n");
+    if end == End::Restart && crc32c(image::constant_bytes()) != CODE.load(Ordering::Acquire) {
+        emergency!("Afterimage: its code is not what was entered: it is not started again\n");
+        end = hooks.map_or(End::Reboot, |hooks| (hooks.then)());
+    }
     emergency!("Afterimage: next: {end:?}\n");
     leave(end)
 }

@@ -68,6 +68,14 @@ pub fn bounds() -> Bounds {
     }
 }
 
+/// Code and constants of the running image, which nobody writes to.
+pub fn constant_bytes() -> &'static [u8] {
+    let begin = symbol!(image_begin);
+    let len = symbol!(rodata_end) - begin;
+    // SAFETY: text and read-only data lie between the two symbols, mapped readable, and nothing writes there.
+    unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) }
+}
+
 /// GNU build ID of the running image: the note's descriptor.
 pub fn build_id() -> &'static [u8] {
     let begin = symbol!(build_id_begin);

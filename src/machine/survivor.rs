@@ -25,6 +25,6 @@ pub const WORDS: usize = 64;
 static SURVIVOR: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 
 /// The words.
-pub fn words() -> &'static [AtomicU64; WORDS] {
+pub const fn words() -> &'static [AtomicU64; WORDS] {
     &SURVIVOR
 }
