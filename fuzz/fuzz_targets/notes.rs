@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use vmcore::afterimage_notes::{
-    CpuStop, Entries, Gap, KernelInfo, Reason, Region, SysReg, Thread, Timing,
+    CpuStop, Entries, Fallback, Gap, GicRegister, KernelInfo, Mapping, MovedRange, Reason, Region,
+    SysReg, Taint, Thread, Timing,
 };
 use vmcore::log_ring::LogReader;
 use vmcore::notes::{HEADER_LEN, Notes};
@@ -32,8 +33,13 @@ fn payload(desc: &[u8]) {
     if let Ok(reason) = Reason::decode(desc) {
         assert!(reason.text.len() <= desc.len());
     }
+    let _ = Fallback::decode(desc);
+    let _ = Taint::decode(desc);
     list::<CpuStop>(desc);
     list::<Gap>(desc);
+    list::<GicRegister>(desc);
+    list::<Mapping>(desc);
+    list::<MovedRange>(desc);
     list::<Region>(desc);
     list::<SysReg>(desc);
     list::<Thread>(desc);
