@@ -108,6 +108,21 @@ impl Console {
         }
     }
 
+    /// Waits for any of `needles`; false when the machine's time is over first.
+    #[must_use]
+    pub fn has_come(&self, needles: &[&str]) -> bool {
+        let longest = needles.iter().map(|needle| needle.len()).max().unwrap_or(0);
+        let mut searched = 0;
+        let found = self.wait(|state| {
+            let new = state.bytes.get(searched..).unwrap_or(&[]);
+            let is_there = |needle: &&str| find(new, needle.as_bytes()).is_some();
+            let found = needles.iter().any(is_there).then_some(());
+            searched = state.bytes.len().saturating_sub(longest);
+            found
+        });
+        found.is_some()
+    }
+
     /// Waits until reading is held at the first frame.
     ///
     /// # Panics

@@ -155,6 +155,22 @@ fn covering_set() -> Vec<Row> {
 /// # Panics
 /// One or more failed.
 pub fn for_each<T: fmt::Display + Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
+    let failed = failures(rows, check);
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed:\n{}",
+        failed.len(),
+        rows.len(),
+        failed.join("\n")
+    );
+}
+
+/// Runs `check` on each of `rows`, two at a time, and returns what each one said that failed.
+///
+/// # Panics
+/// A thread of it was broken.
+#[must_use]
+pub fn failures<T: fmt::Display + Sync>(rows: &[T], check: impl Fn(&T) + Sync) -> Vec<String> {
     let queue = Mutex::new(rows.iter());
     let failed = Mutex::new(Vec::new());
     let work = || {
@@ -179,14 +195,7 @@ pub fn for_each<T: fmt::Display + Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
             scope.spawn(work);
         }
     });
-    let failed = failed.into_inner().expect("the list");
-    assert!(
-        failed.is_empty(),
-        "{} of {} failed:\n{}",
-        failed.len(),
-        rows.len(),
-        failed.join("\n")
-    );
+    failed.into_inner().expect("the list")
 }
 
 #[cfg(test)]

@@ -193,20 +193,28 @@ pub fn assert_nothing_is_missing(crashed: &Crashed) {
 /// # Panics
 /// Something else is missing.
 pub fn assert_only_free_pages_are_missing(crashed: &Crashed) {
+    // docs/protocol.md: 1 zero, 2 free.
+    assert_missing_is_declared(crashed, &[1, 2]);
+}
+
+/// Asserts that what is absent is what the GAPS note says, as one of `classes`, and no more.
+///
+/// # Panics
+/// Something else is missing.
+pub fn assert_missing_is_declared(crashed: &Crashed, classes: &[u32]) {
     let gaps = crashed.dump.gaps();
+    let covered = crashed.dump.covered();
     for gap in &gaps {
-        // docs/protocol.md: 1 zero, 2 free.
         assert!(
-            [1, 2].contains(&gap.class),
+            classes.contains(&gap.class),
             "missing for another reason: {gap:x?}"
         );
-        let covered = crashed.dump.covered();
         let overlap = covered
             .iter()
             .find(|range| range.start < gap.range.end && gap.range.start < range.end);
         assert_eq!(overlap, None, "declared as missing, but there: {gap:x?}");
     }
-    let mut all = crashed.dump.covered();
+    let mut all = covered;
     all.extend(gaps.iter().map(|gap| gap.range.clone()));
     let wanted = without(&merged(crashed.running.memory.ranges()), &crashed.region);
     assert_eq!(

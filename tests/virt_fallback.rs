@@ -1,91 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The chain of fallbacks: what a crash ends in when the capture kernel cannot be entered.
 
-use std::fs;
-
-use blackbox::dump::Dump;
 use blackbox::oracle::Crashed;
+use blackbox::partial::{self, assert_minimal, receive_minimal, second_copy};
 use blackbox::stack_use::{self, StackUse};
 use blackbox::{Entry, Machine, Running, backtrace, host, oracle};
 use serde_json::json;
 
-const SYSRQ_CRASH: &[u8] = b"~~~SysRqc";
 /// A byte inside the capture kernel's code, behind its header.
 const INSIDE_IMAGE: u64 = 0x1234;
-/// Gap of pages that were not looked at (docs/architecture.md, GAPS).
-const SKIPPED: u32 = 7;
 const ENTRIES: [Entry; 2] = [Entry::El1, Entry::El2];
 
-/// Waits for the end of the minimal dump, and receives it as a partial one.
-fn receive_minimal(running: &Running) -> Dump {
-    running.console.wait_for("End of the minimal dump");
-    running.console.wait_for("Halted");
-    let (recording, vmcore) = (
-        running.dir().join("recording"),
-        running.dir().join("vmcore"),
-    );
-    fs::write(&recording, running.console.bytes()).expect("a recording of the line");
-    let received = host::receive(&recording, &vmcore, &oracle::elf());
-    assert_eq!(
-        received.status.code(),
-        Some(3),
-        "a minimal dump is incomplete: {}\n{}",
-        received.stderr,
-        running.console.transcript()
-    );
-    assert!(
-        received.stderr.contains("this is the minimal dump"),
-        "{}",
-        received.stderr
-    );
-    assert!(!received.stderr.contains("damaged"), "{}", received.stderr);
-    let (verdict, status) = host::verify(&vmcore);
-    assert_eq!(status, Some(3), "{verdict}");
-    backtrace::assert_readelf_accepts(&vmcore);
-    Dump::open(&vmcore)
-}
+/// In every log; what comes later races with the crash on a slow machine.
+const LOGGED: &str = "RAM 0x40000000";
 
-/// Asserts that a minimal dump holds what it promises: reason, registers of `cpus` CPUs, stacks, log, kernel data; and that all else is
-/// declared as skipped.
-fn assert_is_minimal(running: &Running, dump: &Dump, cpus: usize, reason: &str) {
-    // What comes later races with the crash on a slow machine.
-    assert_is_minimal_with_log(running, dump, cpus, reason, "RAM 0x40000000");
-}
-
-fn assert_is_minimal_with_log(
-    running: &Running,
-    dump: &Dump,
-    cpus: usize,
-    reason: &str,
-    last: &str,
-) {
-    let info = host::info(&dump.path);
-    assert_eq!(info["fallback"]["level"], json!("minimal"));
-    assert_eq!(info["reason"]["kind"], json!(reason));
-    assert_eq!(dump.registers().len(), cpus, "registers of every CPU");
-    let log = host::dmesg(&dump.path);
-    assert!(log.contains(last), "{log}");
-    for gap in dump.gaps() {
-        let inside = |range: &std::ops::Range<u64>| {
-            range.start < gap.range.end && gap.range.start < range.end
-        };
-        assert!(!dump.covered().iter().any(inside), "{gap:x?}");
-    }
-    let skipped: u64 = dump
-        .gaps()
-        .iter()
-        .filter(|gap| gap.class == SKIPPED)
-        .fold(0, |sum, gap| sum + gap.range.end - gap.range.start);
-    assert!(skipped > 100 << 20, "{:x?}", dump.gaps());
-    // What the dumper itself writes while it dumps: its stack, a few counters.
-    let memory = running.memory.pages();
-    let moved: Vec<u64> = dump
-        .pages()
-        .iter()
-        .filter(|(at, page)| memory.get(at) != Some(page))
-        .map(|(at, _)| *at)
-        .collect();
-    assert!(moved.len() <= 10, "{moved:x?}");
+/// Boots `machine`, damages the byte at each of `offsets` of the region, and crashes.
+fn damage(machine: Machine, offsets: &[u64]) -> Running {
+    let machine = machine.append("dump_then=halt dump_rounds=1");
+    partial::damage(machine, 0x10, |_| offsets.to_vec())
 }
 
 #[test]
@@ -96,13 +28,13 @@ fn crash_without_a_capture_kernel_ends_in_a_minimal_dump() {
             .entry(entry)
             .append("capture=none lkdtm=ACCESS_NULL@150 dump_then=halt")
             .start();
-        let dump = receive_minimal(&running);
-        assert_is_minimal(&running, &dump, 2, "exception");
-        let info = host::info(&dump.path);
+        let crashed = receive_minimal(running);
+        assert_minimal(&crashed, 2, "exception", LOGGED);
+        let info = host::info(&crashed.dump.path);
         assert_eq!(info["fallback"]["copies"], json!(["absent", "absent"]));
         let (theirs, ours) = (
-            backtrace::gdb(&dump.path, &oracle::elf(), &["bt"]),
-            host::bt(&dump.path, &oracle::elf()),
+            backtrace::gdb(&crashed.dump.path, &oracle::elf(), &["bt"]),
+            host::bt(&crashed.dump.path, &oracle::elf()),
         );
         let frames = backtrace::frames(&ours);
         assert_eq!(
@@ -123,8 +55,8 @@ fn crash_without_a_crash_region_ends_in_a_minimal_dump() {
     let running = Machine::new()
         .append("crashkernel=0 lkdtm=PANIC@150 dump_then=halt")
         .start();
-    let dump = receive_minimal(&running);
-    assert_is_minimal(&running, &dump, 1, "panic");
+    let crashed = receive_minimal(running);
+    assert_minimal(&crashed, 1, "panic", LOGGED);
 }
 
 #[test]
@@ -147,44 +79,20 @@ fn minimal_dump_is_followed_by_what_was_to_follow() {
     }
 }
 
-/// Boots, damages the byte at `offset` of the region, behind the kernel's back, and crashes.
-fn damage(machine: Machine, offsets: &[u64]) -> Running {
-    let running = machine.append("dump_then=halt dump_rounds=1").start();
-    running.console.wait_for("idle, with");
-    let region = oracle::region(&running.console.text());
-    for offset in offsets {
-        let at = region.start + offset;
-        let byte = running.memory.read(at, 1);
-        running.memory.write(at, &[byte[0] ^ 0x10]);
-    }
-    running.console.send(SYSRQ_CRASH);
-    running
-}
-
 #[test]
 fn crash_with_a_corrupted_capture_kernel_ends_in_a_minimal_dump() {
     for entry in ENTRIES {
         let running = damage(Machine::new().entry(entry).cpus(2), &[INSIDE_IMAGE]);
-        let dump = receive_minimal(&running);
-        assert_is_minimal(&running, &dump, 2, "sysrq");
-        let info = host::info(&dump.path);
+        let crashed = receive_minimal(running);
+        assert_minimal(&crashed, 2, "sysrq", LOGGED);
+        let info = host::info(&crashed.dump.path);
         assert_eq!(
             info["fallback"]["copies"],
             json!(["wrong-digest", "absent"])
         );
-        let text = running.console.text();
+        let text = crashed.running.console.text();
         assert!(!text.contains("this is the capture kernel"), "{text}");
     }
-}
-
-/// Where the second copy lies in the region.
-fn second_copy(running: &Running) -> u64 {
-    let text = running.console.text();
-    let (_, rest) = text
-        .split_once("second copy armed at 0x")
-        .unwrap_or_else(|| panic!("no second copy in:\n{text}"));
-    let digits = rest.split(':').next().unwrap_or_default();
-    u64::from_str_radix(digits, 16).expect("an address") - oracle::region(&text).start
 }
 
 /// Receives the whole dump and asserts that it was made by `level`, and is right.
@@ -242,16 +150,15 @@ fn capture_kernel_does_not_touch_its_second_copy() {
 
 #[test]
 fn crash_with_both_copies_corrupted_ends_in_a_minimal_dump() {
-    let machine = Machine::new().entry(Entry::El2).append("crashkernel=16M");
-    // The layout is that of any boot of this machine.
-    let probe = machine.clone().start();
-    probe.console.wait_for("idle, with");
-    let second = second_copy(&probe);
-    drop(probe);
-    let running = damage(machine, &[INSIDE_IMAGE, second + INSIDE_IMAGE]);
-    let dump = receive_minimal(&running);
-    assert_is_minimal(&running, &dump, 1, "sysrq");
-    let info = host::info(&dump.path);
+    let machine = Machine::new()
+        .entry(Entry::El2)
+        .append("crashkernel=16M dump_then=halt dump_rounds=1");
+    let running = partial::damage(machine, 0x10, |running| {
+        vec![INSIDE_IMAGE, second_copy(running) + INSIDE_IMAGE]
+    });
+    let crashed = receive_minimal(running);
+    assert_minimal(&crashed, 1, "sysrq", LOGGED);
+    let info = host::info(&crashed.dump.path);
     assert_eq!(
         info["fallback"]["copies"],
         json!(["wrong-digest", "wrong-digest"])
@@ -283,8 +190,8 @@ fn crash_while_the_capture_kernel_is_replaced_is_dumped_by_the_old_one() {
 #[test]
 fn crash_while_the_only_copy_is_replaced_ends_in_a_minimal_dump() {
     let running = start(Entry::El2, "crashkernel=2M fault=reload");
-    let dump = receive_minimal(&running);
-    assert_is_minimal(&running, &dump, 4, "exception");
+    let crashed = receive_minimal(running);
+    assert_minimal(&crashed, 4, "exception", LOGGED);
 }
 
 #[test]
@@ -294,8 +201,8 @@ fn crash_before_anything_is_loaded_ends_in_a_minimal_dump() {
         (Entry::El2, "load:panic"),
     ] {
         let running = start(entry, &format!("fault={fault}"));
-        let dump = receive_minimal(&running);
-        assert_is_minimal_with_log(&running, &dump, 1, "panic", "crash region");
+        let crashed = receive_minimal(running);
+        assert_minimal(&crashed, 1, "panic", "crash region");
     }
 }
 

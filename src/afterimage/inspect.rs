@@ -101,7 +101,7 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
         faults.extend(skipped(contents.gaps.as_deref().unwrap_or_default()));
     }
     if !contents.is_vouched_for && !contents.is_minimal() {
-        faults.push("the end of the dump: no summary agrees with what arrived".to_owned());
+        faults.push("something that `receive` named, or the end of the dump: no summary agrees with what arrived".to_owned());
     }
     for note in &contents.unreadable_notes {
         faults.push(format!("note {}", harmless(note)));
