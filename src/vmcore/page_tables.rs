@@ -387,6 +387,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn table_that_holds_itself_is_given_up_in_bounded_time() {
         let mut tables = Tables::new();
         for slot in 0..512 {
@@ -401,6 +402,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn mapping_of_absurd_length_is_given_up_in_bounded_time() {
         let absurd = Mapping {
             len: u64::MAX,
