@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use machine::exceptions::{CapturedRegisters, TrapFrame};
 use machine::layout::MAX_CPUS;
 use machine::{arch, psci, region, system_registers};
+use spin::Mutex;
 use vmcore::Registers;
 use vmcore::afterimage_notes::{CpuStop, StopStatus};
 
@@ -20,6 +21,9 @@ const OFF_US: u64 = 100_000;
 
 /// How each CPU has stopped, by `StopStatus` code; 0: not yet.
 static STATUS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// Registers of each CPU that crashed while another was winning, where the stub stops it.
+static LOST: [Mutex<Option<Registers>>; MAX_CPUS] = [const { Mutex::new(None) }; MAX_CPUS];
 
 /// The STOP note's entries.
 pub(super) struct Stops {
@@ -80,12 +84,14 @@ fn wait_for(slot: usize, deadline: &arch::Deadline) -> StopStatus {
         if region::stub::is_installed()
             && let Some(frame) = region::stub::stop_frame(slot)
         {
-            let at = Registers {
+            // Where it crashed, rather than where it waited to be stopped.
+            let lost = LOST.get(slot).and_then(Mutex::try_lock);
+            let at = lost.and_then(|lost| *lost).unwrap_or(Registers {
                 x: frame.x,
                 sp: frame.sp,
                 pc: frame.pc,
                 pstate: frame.pstate,
-            };
+            });
             notes::write_stopped_cpu(slot, &at, &frame);
             return StopStatus::StoppedAtEl2;
         }
@@ -115,6 +121,19 @@ pub(crate) fn stop_this_cpu(frame: &TrapFrame, status: StopStatus) -> ! {
 
 /// A CPU that crashed while another was winning.
 pub(super) fn lose(registers: &Registers) -> ! {
+    if region::stub::is_installed() {
+        // The stub may stop this CPU at any instruction, with the lock of its note buffer in hand, too: the winner writes for it.
+        if let Some(mut lost) = LOST
+            .get(machine::percpu::current_slot())
+            .and_then(Mutex::try_lock)
+        {
+            *lost = Some(*registers);
+        }
+        let deadline = arch::Deadline::after_us(SAVE_US / 2);
+        while !deadline.is_past() {
+            core::hint::spin_loop();
+        }
+    }
     save_and_turn_off(registers, StopStatus::StoppedItself)
 }
 
