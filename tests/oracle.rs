@@ -10,9 +10,10 @@ use std::path::PathBuf;
 
 use crate::artefacts;
 use crate::dump::{Dump, merged};
-use crate::host;
+use crate::gdb_remote::GdbRemote;
 use crate::machine::{Machine, Running};
 use crate::memory::{PAGE, Pages};
+use crate::{host, symbols};
 
 /// Differences that a failure lists.
 const SHOWN: usize = 8;
@@ -301,6 +302,27 @@ fn assert_same(
         differing.len(),
         shown.join("\n")
     );
+}
+
+/// Starts `machine`, whose crash comes later than its boot, and lets it run to the exception vector of that crash.
+///
+/// # Panics
+/// It does not come there.
+#[must_use]
+pub fn stop_at_vector(machine: Machine) -> (Running, GdbRemote) {
+    let mut running = machine.with_gdb().start();
+    let mut gdb = running.gdb.take().expect("a gdbstub");
+    // While it boots, guarded reads of what is not mapped come by there, too.
+    gdb.go_on();
+    running.console.wait_for("idle, with");
+    gdb.interrupt();
+    // The first entry of the table: synchronous, from the level's own code on SP_EL0.
+    let vector = symbols::address_of(&elf(), "exception_vectors");
+    gdb.hardware_breakpoint(vector, true);
+    gdb.go_on();
+    gdb.wait_for_stop();
+    gdb.hardware_breakpoint(vector, false);
+    (running, gdb)
 }
 
 #[cfg(test)]

@@ -35,21 +35,9 @@ fn sysregs(info: &Value, cpu: u64) -> &Value {
 fn system_registers_of_the_crashing_cpu_are_those_at_the_exception_vector() {
     for (entry, gic, cpu) in [(Entry::El1, 2, "cortex-a72"), (Entry::El2, 3, "max")] {
         let machine = Machine::new().entry(entry).gic(gic).cpu(cpu);
-        let mut running = machine
-            .append("lkdtm=ACCESS_NULL@4000 dump_then=halt dump_rounds=1")
-            .with_gdb()
-            .start();
-        let mut gdb = running.gdb.take().expect("a gdbstub");
-        // While it boots, guarded reads of what is not mapped come by there, too.
-        gdb.go_on();
-        running.console.wait_for("idle, with");
-        gdb.interrupt();
-        let vector = symbols::address_of(&oracle::elf(), "exception_vectors");
-        gdb.hardware_breakpoint(vector, true);
-        gdb.go_on();
-        gdb.wait_for_stop();
+        let machine = machine.append("lkdtm=ACCESS_NULL@4000 dump_then=halt dump_rounds=1");
+        let (running, mut gdb) = oracle::stop_at_vector(machine);
         let wanted = COMPARED.map(|(_, name)| gdb.system_register(name));
-        gdb.hardware_breakpoint(vector, false);
         gdb.go_on();
         let crashed = oracle::finish(running);
         let info = host::info(&crashed.dump.path);

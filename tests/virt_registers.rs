@@ -14,25 +14,13 @@ const DAIF: u64 = 0xf << 6;
 const SYSRQ_CRASH: &[u8] = b"~~~SysRqc";
 
 fn crashing_cpu_matches_the_gdbstub(machine: Machine) {
-    let mut running = machine
-        .append("lkdtm=ACCESS_NULL@4000 lkdtm_cpu=1 dump_then=halt")
-        .with_gdb()
-        .start();
-    let mut gdb = running.gdb.take().expect("a gdbstub");
-    // While it boots, guarded reads of what is not mapped come by there, too.
-    gdb.go_on();
-    running.console.wait_for("idle, with");
-    gdb.interrupt();
-    // The first entry of the table: synchronous, from the level's own code on SP_EL0.
+    let machine = machine.append("lkdtm=ACCESS_NULL@4000 lkdtm_cpu=1 dump_then=halt");
+    let (running, mut gdb) = oracle::stop_at_vector(machine);
     let vector = symbols::address_of(&oracle::elf(), "exception_vectors");
-    gdb.hardware_breakpoint(vector, true);
-    gdb.go_on();
-    gdb.wait_for_stop();
     let at_vector = gdb.general_registers();
     let [sp, pc, pstate] = ["SP_EL0", "ELR_EL1", "SPSR_EL1"].map(|name| gdb.system_register(name));
     let [esr, far] = ["ESR_EL1", "FAR_EL1"].map(|name| gdb.system_register(name));
     assert_eq!(at_vector.get(32), Some(&vector), "stopped elsewhere");
-    gdb.hardware_breakpoint(vector, false);
     gdb.go_on();
 
     let crashed = oracle::finish(running);

@@ -30,12 +30,7 @@ pub enum DumpThen {
 
 impl fmt::Display for DumpThen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reboot => "reboot",
-            Self::Halt => "halt",
-            Self::PowerOff => "poweroff",
-            Self::Wait => "wait",
-        })
+        f.write_str(self.on_the_wire().name())
     }
 }
 
@@ -47,6 +42,17 @@ impl DumpThen {
             Self::Halt => Next::Halt,
             Self::PowerOff => Next::PowerOff,
             Self::Wait => Next::Wait,
+        }
+    }
+
+    /// Returns what a frame calls so.
+    pub(crate) const fn from_wire(next: Next) -> Option<Self> {
+        match next {
+            Next::Reboot => Some(Self::Reboot),
+            Next::Halt => Some(Self::Halt),
+            Next::PowerOff => Some(Self::PowerOff),
+            Next::Wait => Some(Self::Wait),
+            Next::Other(_) => None,
         }
     }
 }
@@ -284,13 +290,7 @@ fn fault(value: &[u8]) -> Option<InjectedFault> {
 }
 
 fn then(value: &[u8]) -> Option<DumpThen> {
-    match value {
-        b"reboot" => Some(DumpThen::Reboot),
-        b"halt" => Some(DumpThen::Halt),
-        b"poweroff" => Some(DumpThen::PowerOff),
-        b"wait" => Some(DumpThen::Wait),
-        _ => None,
-    }
+    Next::named(value).and_then(DumpThen::from_wire)
 }
 
 /// Reads a whole decimal or `0x` hexadecimal number.

@@ -12,6 +12,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmcore::{PhysRange, crc32c};
+use wire::Next;
 
 use crate::params::DumpThen;
 
@@ -293,23 +294,19 @@ impl<'a> Tombstone<'a> {
     /// Returns what follows a dump that failed: a prompt needs a capture kernel that works, so it is the halt.
     #[must_use]
     pub fn then(&self) -> DumpThen {
-        match self.get(THEN) {
-            1 => DumpThen::Halt,
-            2 => DumpThen::PowerOff,
-            _ => DumpThen::Reboot,
-        }
+        let next = Next::from_code(self.get(THEN) as u8);
+        DumpThen::from_wire(next).unwrap_or(DumpThen::Reboot)
     }
 
     // What a run leaves.
 
     /// Keeps what follows the dump.
     pub(crate) fn set_then(&self, then: DumpThen) {
-        let code = match then {
-            DumpThen::Reboot => 0,
-            DumpThen::Halt | DumpThen::Wait => 1,
-            DumpThen::PowerOff => 2,
+        let then = match then {
+            DumpThen::Wait => DumpThen::Halt,
+            then => then,
         };
-        self.set(THEN, code);
+        self.set(THEN, u64::from(then.on_the_wire().code()));
     }
 
     /// Keeps the id of the dump and the counter at its first frame.

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use boot_config::dtb::edit::EditError;
 use boot_config::{Dtb, DtbError, ImageError, MemoryMap, PhysRange, parameters};
@@ -27,13 +27,12 @@ const MAX_COMMAND_LINE: usize = 2048;
 
 /// The DTB that copies are made from, for loading at run time.
 static DTB: Mutex<Option<&'static [u8]>> = Mutex::new(None);
-/// Start and end of the place of each armed copy; 0 for none. Only for loading: what is armed stands in the region.
+/// Start and end of the place of each armed copy; 0 for none. For loading and to tell of it: what the crash path goes by stands in the region.
 static PLACES: [[AtomicU64; 2]; COPIES] = [const { [const { AtomicU64::new(0) }; 2] }; COPIES];
-static LOADED: AtomicBool = AtomicBool::new(false);
 
 /// Whether a capture kernel is armed.
 pub(crate) fn is_loaded() -> bool {
-    LOADED.load(Ordering::Acquire)
+    PLACES.iter().any(|places| !armed_place(places).is_empty())
 }
 
 /// Why no capture kernel was loaded.
@@ -207,7 +206,6 @@ fn load_image(
             start.store(plan.place().start, Ordering::Relaxed);
             end.store(plan.place().end, Ordering::Relaxed);
         }
-        LOADED.store(true, Ordering::Release);
         crate::fault::at(crate::fault::Place::Switch);
     }
     for (copy, plan) in plans.iter().enumerate() {
@@ -240,8 +238,6 @@ fn disarm(space: &mut AddressSpace, region: &CrashRegion, copy: usize) -> Result
         start.store(0, Ordering::Relaxed);
         end.store(0, Ordering::Relaxed);
     }
-    let is_any_left = PLACES.iter().any(|places| !armed_place(places).is_empty());
-    LOADED.store(is_any_left, Ordering::Release);
     Ok(())
 }
 

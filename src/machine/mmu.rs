@@ -179,7 +179,7 @@ pub use address_space::{AddressSpace, PageWindow, root_table, table_pool};
 pub(crate) use address_space::{empty_ttbr0, enter_address_space};
 #[cfg(target_os = "none")]
 pub use corrupt::corrupt_read_only_page;
-pub use expected::each_expected;
+pub use expected::{EXPECTED_MAX, each_expected};
 
 #[cfg(test)]
 mod tests {

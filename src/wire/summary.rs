@@ -106,6 +106,30 @@ pub enum Next {
 }
 
 impl Next {
+    /// What `dump_then=` calls them.
+    const NAMES: [(&'static str, Self); 4] = [
+        ("reboot", Self::Reboot),
+        ("halt", Self::Halt),
+        ("poweroff", Self::PowerOff),
+        ("wait", Self::Wait),
+    ];
+
+    /// Returns its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let named = Self::NAMES.iter().find(|(_, next)| *next == self);
+        named.map_or("something else", |(name, _)| name)
+    }
+
+    /// Returns what has this name.
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
+        let named = Self::NAMES
+            .iter()
+            .find(|(known, _)| known.as_bytes() == name);
+        named.map(|(_, next)| *next)
+    }
+
     /// Returns the number.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -168,6 +192,17 @@ impl Finished {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn next_has_one_name_and_one_number() {
+        for name in ["reboot", "halt", "poweroff", "wait"] {
+            let next = Next::named(name.as_bytes()).unwrap();
+            assert_eq!((next.name(), Next::from_code(next.code())), (name, next));
+        }
+        assert_eq!(Next::named(b"explode"), None);
+        assert_eq!(Next::named(b""), None);
+        assert_eq!(Next::Other(9).name(), "something else");
+    }
 
     #[test]
     fn summary_of_version_1_has_its_golden_bytes() {

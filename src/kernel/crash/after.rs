@@ -11,12 +11,8 @@ static THEN: AtomicU8 = AtomicU8::new(Next::Halt.code());
 
 /// Returns what a value of `dump_then=` means. There is no prompt without a capture kernel: `wait` halts.
 pub(crate) fn parse(value: &str) -> Option<Next> {
-    match value {
-        "reboot" => Some(Next::Reboot),
-        "halt" | "wait" => Some(Next::Halt),
-        "poweroff" => Some(Next::PowerOff),
-        _ => None,
-    }
+    let next = Next::named(value.as_bytes())?;
+    Some(if next == Next::Wait { Next::Halt } else { next })
 }
 
 /// Keeps what follows.
@@ -32,11 +28,7 @@ pub(super) fn next() -> Next {
 /// Ends the dump that was made because of `why`, and does what follows; halts where PSCI refuses.
 pub(super) fn go(why: &str) -> ! {
     let next = next();
-    let name = match next {
-        Next::Reboot => "reboot",
-        Next::PowerOff => "poweroff",
-        _ => "halt",
-    };
+    let name = next.name();
     emergency!("End of the minimal dump; {why}; next: {name}\n");
     console::drain();
     let refused = match next {

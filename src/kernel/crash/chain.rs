@@ -73,7 +73,7 @@ extern "C" fn go_on(level: u64) -> ! {
     )
 }
 
-/// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and halt.
+/// Opens the region, checks what is armed and enters it. Without a good image: the minimal dumper, and what is to follow.
 pub(super) fn leave(crash: Option<&Crash>) -> ! {
     // What is armed stands in the region, out of the crashed kernel's reach: it knows better than any flag of ours.
     let Some(open) = region::active().and_then(|region| region.open_for_crash()) else {
@@ -84,12 +84,10 @@ pub(super) fn leave(crash: Option<&Crash>) -> ! {
             "no capture kernel is loaded",
         )
     };
-    let mut states = [CopyState::Absent; COPIES];
-    for (number, state) in states.iter_mut().enumerate() {
-        if open.copy(number).is_some() {
-            *state = CopyState::NotChecked;
-        }
-    }
+    let mut states: [CopyState; COPIES] = core::array::from_fn(|number| match open.copy(number) {
+        Some(_) => CopyState::NotChecked,
+        None => CopyState::Absent,
+    });
     for number in 0..COPIES {
         let Some(copy) = open.copy(number) else {
             continue;

@@ -5,6 +5,7 @@
 use machine::exceptions::CapturedRegisters;
 use machine::gic;
 use machine::layout::MAX_CPUS;
+use machine::mmu::EXPECTED_MAX;
 use machine::region::stub::StopFrame;
 use machine::system_registers::{self, FpState, SystemRegisters};
 use spin::Mutex;
@@ -19,9 +20,6 @@ const CPU_LEN: usize = 0x1000;
 const MACHINE_LEN: usize = 0x4000;
 /// Bytes for the state of the interrupt controller.
 const INTERRUPTS_LEN: usize = 0x4000;
-
-/// Mappings that are noted.
-const MAPPINGS: usize = 96;
 
 /// A buffer at an address that is known before the crash.
 #[repr(C, align(64))]
@@ -192,18 +190,16 @@ pub(crate) fn write_machine(fill: impl FnOnce(&mut NoteWriter<'_>) -> Result<(),
 
 /// Writes what the kernel has mapped, as it keeps account of it: the tables themselves may be what broke.
 pub(super) fn encode_mappings(desc: &mut [u8]) -> Result<usize, Error> {
-    let mut fits = true;
-    let mut mappings = [notes::Mapping::default(); MAPPINGS];
+    let mut mappings = [notes::Mapping::default(); EXPECTED_MAX];
     let mut count = 0_usize;
-    let is_all = machine::mmu::each_expected(|mapping| match mappings.get_mut(count) {
-        Some(place) => {
+    let is_all = machine::mmu::each_expected(|mapping| {
+        if let Some(place) = mappings.get_mut(count) {
             *place = *mapping;
             count = count.saturating_add(1);
         }
-        None => fits = false,
     });
     // While somebody maps something, the account cannot be read: then nothing is said.
-    let is_all = is_all.unwrap_or(false) && fits;
+    let is_all = is_all.unwrap_or(false);
     let mut list = ListWriter::new(desc, u64::from(is_all))?;
     for mapping in mappings.iter().take(count) {
         list.push(mapping)?;

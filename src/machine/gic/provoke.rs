@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interrupts left behind on purpose, for `provoke_state`.
 
+use super::quiesce::GICR_CTLR_ENABLE_LPIS;
+use super::state::{
+    GICD_ISACTIVER, GICD_ISENABLER, GICD_ISPENDR, GICR_CTLR, GICR_PENDBASER, GICR_PROPBASER,
+};
 use super::{
     DISTRIBUTOR, GICD_CTLR, GICD_ITARGETSR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN,
     acknowledge, block, cpu_interface, distributor,
 };
 use crate::arch;
-
-const GICD_ISENABLER: u64 = 0x100;
-const GICD_ISPENDR: u64 = 0x200;
-const GICD_ISACTIVER: u64 = 0x300;
-const GICR_CTLR: u64 = 0;
-const GICR_PROPBASER: u64 = 0x70;
-const GICR_PENDBASER: u64 = 0x78;
-const ENABLE_LPIS: u32 = 1;
 
 /// Shared interrupts 40 to 47 enabled and pending, 48 active.
 const PENDING: u32 = 0xff << 8;
@@ -65,5 +61,5 @@ pub(crate) fn enable_lpis(tables: u64) {
         own.write(register, value as u32);
         own.write(register + 4, (value >> 32) as u32);
     }
-    own.write(GICR_CTLR, own.read(GICR_CTLR) | ENABLE_LPIS);
+    own.write(GICR_CTLR, own.read(GICR_CTLR) | GICR_CTLR_ENABLE_LPIS);
 }

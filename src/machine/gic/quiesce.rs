@@ -15,6 +15,7 @@
 
 use core::arch::asm;
 
+use super::state::{GICC_APR0, GICC_NSAPR0, GICR_CTLR};
 use super::{
     GICC_CTLR, GICD_CTLR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN, block,
     cpu_interface, distributor, lines,
@@ -24,13 +25,10 @@ use crate::mmio::Block;
 const GICD_ICENABLER: u64 = 0x180;
 const GICD_ICPENDR: u64 = 0x280;
 const GICD_ICACTIVER: u64 = 0x380;
-const GICR_CTLR: u64 = 0;
-const GICR_CTLR_ENABLE_LPIS: u32 = 1;
+pub(super) const GICR_CTLR_ENABLE_LPIS: u32 = 1;
 const GICR_CTLR_RWP: u32 = 1 << 3;
 /// Longest wait for a redistributor to have written its pending LPIs out.
 const LPIS_US: u64 = 10_000;
-const GICC_APR0: u64 = 0xd0;
-const GICC_NSAPR0: u64 = 0xe0;
 
 /// Clears, masks and disables everything that this CPU can reach: nothing active or pending is left to the next
 /// kernel (E17). In the crash path: no lock, and no wait but a short one for LPIs.

@@ -24,21 +24,21 @@ use super::{
 };
 use crate::mmio::Block;
 
-const GICD_ISENABLER: u64 = 0x100;
-const GICD_ISPENDR: u64 = 0x200;
-const GICD_ISACTIVER: u64 = 0x300;
+pub(super) const GICD_ISENABLER: u64 = 0x100;
+pub(super) const GICD_ISPENDR: u64 = 0x200;
+pub(super) const GICD_ISACTIVER: u64 = 0x300;
 const GICD_IPRIORITYR: u64 = 0x400;
 /// Registers of a bit for each interrupt.
 const BITS: [u64; 4] = [GICD_IGROUPR, GICD_ISENABLER, GICD_ISPENDR, GICD_ISACTIVER];
-const GICR_CTLR: u64 = 0;
+pub(super) const GICR_CTLR: u64 = 0;
 const GICR_WAKER: u64 = 0x14;
-const GICR_PROPBASER: u64 = 0x70;
-const GICR_PENDBASER: u64 = 0x78;
+pub(super) const GICR_PROPBASER: u64 = 0x70;
+pub(super) const GICR_PENDBASER: u64 = 0x78;
 const GICC_BPR: u64 = 8;
 const GICC_RPR: u64 = 0x14;
 const GICC_HPPIR: u64 = 0x18;
-const GICC_APR0: u64 = 0xd0;
-const GICC_NSAPR0: u64 = 0xe0;
+pub(super) const GICC_APR0: u64 = 0xd0;
+pub(super) const GICC_NSAPR0: u64 = 0xe0;
 
 /// Version of the controller, 2 or 3; `None` without one.
 pub fn version() -> Option<u64> {

@@ -5,10 +5,10 @@ use spin::Mutex;
 use vmcore::afterimage_notes::Mapping;
 
 /// Ranges that are kept: image, stacks of eight CPUs, RAM, devices.
-const RANGES: usize = 96;
+pub const EXPECTED_MAX: usize = 96;
 
 struct Account {
-    mappings: [Mapping; RANGES],
+    mappings: [Mapping; EXPECTED_MAX],
     len: usize,
     /// Whether something was left out. All zeros at first: the capture kernel has no initialised data.
     has_left_out: bool,
@@ -23,7 +23,7 @@ impl Account {
             attributes: 0,
         };
         Self {
-            mappings: [NONE; RANGES],
+            mappings: [NONE; EXPECTED_MAX],
             len: 0,
             has_left_out: false,
         }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn account_that_is_full_says_so() {
         let mut account = Account::new();
-        (0..RANGES as u64).for_each(|number| account.add(mapping(number * 0x2000, 0x1000)));
+        (0..EXPECTED_MAX as u64).for_each(|number| account.add(mapping(number * 0x2000, 0x1000)));
         assert!(!account.has_left_out);
         account.add(mapping(0x100_0000, 0x1000));
         assert!(account.has_left_out);
