@@ -50,6 +50,7 @@ pub struct Machine {
     is_held_at_first_frame: bool,
     is_paused: bool,
     has_gdb: bool,
+    limit: Duration,
 }
 
 impl Default for Machine {
@@ -75,6 +76,7 @@ impl Machine {
             is_held_at_first_frame: false,
             is_paused: false,
             has_gdb: false,
+            limit: LIMIT,
         }
     }
 
@@ -169,6 +171,13 @@ impl Machine {
         self
     }
 
+    /// Lets it run longer than [`LIMIT`].
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Starts QEMU.
     ///
     /// # Panics
@@ -180,7 +189,7 @@ impl Machine {
             .prefix("bb")
             .tempdir()
             .expect("a temporary directory");
-        let deadline = Deadline::after(LIMIT);
+        let deadline = Deadline::after(self.limit);
         let memory = Memory::create(dir.path(), &self.memory_mib);
         // QEMU is the client of each socket, so that it cannot be too early for it.
         let listen = |name: &str| UnixListener::bind(dir.path().join(name)).expect("a socket");

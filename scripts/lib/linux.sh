@@ -43,6 +43,8 @@ ensure_linux() {
     if [ -s "$LINUX/version" ]; then
         # Fetched before; what we add to it may have changed since.
         [ "$LINUX/base.cpio" -nt "$ROOT/scripts/lib/guest_init.sh" ] || build_base_initramfs
+        [ "$LINUX/capture.cpio" -nt "$ROOT/scripts/lib/capture_init.sh" ] &&
+            [ "$LINUX/capture.cpio" -nt "$LINUX/base.cpio" ] || build_capture_initramfs
         return 0
     fi
     have dpkg-deb || fail "there is no dpkg-deb" "the Linux guest is made of Debian packages; use a Debian or Ubuntu machine"
@@ -74,6 +76,7 @@ ensure_linux() {
     # Debian's arm64 vmlinuz is an uncompressed Image.
     cp "$LINUX_FILES/boot/vmlinuz-${kernel#linux-image-}" "$LINUX/Image"
     build_base_initramfs
+    build_capture_initramfs
     rm -f "$LINUX_APT"/cache/archives/*.deb
     echo "${kernel#linux-image-}" >"$LINUX/version"
     say "Linux guest: $(cat "$LINUX/version")"
@@ -116,6 +119,22 @@ build_base_initramfs() {
         install -m 755 "$(linux_file ld-linux-aarch64.so.1)" "$root/lib/ld-linux-aarch64.so.1"
     install -m 755 "$ROOT/scripts/lib/guest_init.sh" "$root/init"
     pack_initramfs "$root" "$LINUX/base.cpio"
+}
+
+# target/linux/capture.cpio: for a Linux that is the capture kernel: the base, modules for virtio, and its own init.
+build_capture_initramfs() {
+    local root=$LINUX/capture module
+    rm -rf "$root"
+    mkdir -p "$root/lib/modules"
+    for module in virtio_mmio virtio_blk failover net_failover virtio_net; do
+        python3 -c 'import lzma, sys; sys.stdout.buffer.write(lzma.open(sys.argv[1]).read())' \
+            "$(find "$LINUX_FILES" -name "$module.ko.xz" | head -1)" >"$root/lib/modules/$module.ko"
+    done
+    install -D -m 755 "$ROOT/scripts/lib/capture_init.sh" "$root/guest/init"
+    pack_initramfs "$root" "$LINUX/capture-own.cpio"
+    cat "$LINUX/base.cpio" "$LINUX/capture-own.cpio" >"$LINUX/capture.cpio.new"
+    mv "$LINUX/capture.cpio.new" "$LINUX/capture.cpio"
+    rm "$LINUX/capture-own.cpio"
 }
 
 # pack_initramfs DIRECTORY ARCHIVE. Archives may be joined with cat: Linux unpacks one after the other.

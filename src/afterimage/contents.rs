@@ -151,12 +151,15 @@ impl<'a> Contents<'a> {
             .is_some_and(|fallback| fallback.level == FallbackLevel::Minimal)
     }
 
-    /// Returns the CPUs: number and registers.
+    /// Returns the CPUs, number and registers: the one that crashed first, wherever the file has it (a Linux that captured keeps them in
+    /// the order of their numbers).
     #[must_use]
     pub fn cpus(&self) -> Vec<(u32, PrStatus)> {
         if self.is_afterimage() {
             let cpus = self.statuses.iter().filter(|s| s.pid < FIRST_THREAD_PID);
-            return cpus.map(|s| (s.pid.saturating_sub(1), *s)).collect();
+            let mut cpus: Vec<_> = cpus.map(|s| (s.pid.saturating_sub(1), *s)).collect();
+            cpus.sort_by_key(|(cpu, _)| self.reason.is_none_or(|reason| reason.cpu != *cpu));
+            return cpus;
         }
         // Linux's notes come in CPU order, and pr_pid is a process.
         (0..).zip(self.statuses.iter().copied()).collect()
@@ -180,6 +183,7 @@ fn list<E: Entry>(desc: &[u8]) -> Result<Vec<E>, vmcore::Error> {
 mod tests {
     use super::*;
     use crate::note_bytes::NoteBytes;
+    use vmcore::afterimage_notes::CrashKind;
 
     fn status(pid: u32) -> Vec<u8> {
         let mut out = vec![0; 392];
@@ -199,6 +203,30 @@ mod tests {
         let contents = Contents::of(notes.as_bytes());
         let numbers: Vec<u32> = contents.cpus().iter().map(|(cpu, _)| *cpu).collect();
         assert_eq!(numbers, [0, 1]);
+    }
+
+    #[test]
+    fn crashed_cpu_is_first_wherever_it_stands() {
+        let mut notes = NoteBytes::default();
+        for pid in 1..4 {
+            notes.add(b"CORE", NT_PRSTATUS, &status(pid));
+        }
+        let mut desc = [0; 128];
+        let reason = Reason {
+            kind: CrashKind::Panic,
+            cpu: 1,
+            pc: 0,
+            esr: 0,
+            far: 0,
+            counter: 0,
+            counter_hz: 0,
+            text: "",
+        };
+        let len = reason.encode(&mut desc).expect("fits");
+        notes.add(b"AFTERIMAGE", REASON, &desc[..len]);
+        let contents = Contents::of(notes.as_bytes());
+        let numbers: Vec<u32> = contents.cpus().iter().map(|(cpu, _)| *cpu).collect();
+        assert_eq!(numbers, [1, 0, 2]);
     }
 
     #[test]

@@ -176,7 +176,16 @@ pub fn shrink(bytes: u64) -> Result<(), ChangeError> {
 /// # Errors
 /// See [`LoadError`]. What was armed may be so no more: see [`status`].
 pub fn load(image: &[u8]) -> Result<(), LoadError> {
-    load::replace(image)
+    load::replace(image, &[])
+}
+
+/// Replaces the capture kernel by `image` with the initial RAM disk `initrd`, as `kexec -p --initrd` does: Linux, for instance. There is no
+/// second copy then, because Linux works in the rest of the region.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_initrd(image: &[u8], initrd: &[u8]) -> Result<(), LoadError> {
+    load::replace(image, initrd)
 }
 
 /// Unloads the capture kernel: a crash then ends in the minimal dump.

@@ -2,7 +2,7 @@
 //! Loading a capture kernel into the crash region: what `kexec -p` does.
 //!
 //! Everything the crash path needs is made here (decision 2): the Image is placed, its DTB and the ELF core header are built beside
-//! it, all three are hashed, cleaned to the point of coherency and put out of reach.
+//! it, its initial RAM disk, if it has one, is put behind them, all of it is hashed, cleaned to the point of coherency and put out of reach.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -15,7 +15,7 @@ use machine::mmu::AddressSpace;
 use machine::region::{COPIES, CrashRegion, RegionError};
 use spin::Mutex;
 
-use crate::params::{CaptureSource, Params};
+use crate::params::{CaptureSource, Params, Source};
 use crate::region;
 
 mod plan;
@@ -52,15 +52,17 @@ pub enum LoadError {
     Dtb(EditError),
     /// The ELF core header could not be made.
     CoreHeader(vmcore::Error),
-    /// The Image's memory leaves no room for DTB and ELF core header.
+    /// The Image's memory leaves no room for DTB, ELF core header and initial RAM disk.
     NoRoom {
         /// Bytes needed.
         needed: u64,
         /// Bytes there.
         available: u64,
     },
-    /// The host file cannot be read.
-    HostFile,
+    /// The host file cannot be read: which of the two it is.
+    HostFile(&'static str),
+    /// The boot loader brought no initrd that could be the capture kernel's.
+    NoInitrd,
     /// The capture kernel's command line is too long.
     CommandLine {
         /// Its length in bytes.
@@ -89,10 +91,16 @@ impl fmt::Display for LoadError {
             Self::NoRoom { needed, available } => {
                 write!(
                     f,
-                    "Image, device tree and ELF core header need {needed:#x} of {available:#x} bytes"
+                    "Image, device tree, ELF core header and initrd need {needed:#x} of {available:#x} bytes"
                 )
             }
-            Self::HostFile => f.write_str("the host file cannot be read by semihosting"),
+            Self::HostFile(parameter) => write!(
+                f,
+                "the host file that {parameter}= names cannot be read by semihosting"
+            ),
+            Self::NoInitrd => {
+                f.write_str("capture_initrd=initrd, but the boot loader left no initrd")
+            }
             Self::CommandLine { len } => {
                 write!(
                     f,
@@ -120,43 +128,51 @@ pub(crate) fn at_boot(
         log::warn!("no capture kernel is loaded: there is no crash region");
         return;
     };
-    match load(space, &region, dtb, map, params.capture) {
+    match load(space, &region, dtb, map, params) {
         Ok(()) => {}
         Err(error) => log::error!("no capture kernel is loaded: {error}"),
     }
 }
 
-/// Places, hashes and arms the Image that `source` names.
+/// Places, hashes and arms the Image, and its initial RAM disk, that `params` name.
 fn load(
     space: &mut AddressSpace,
     region: &CrashRegion,
     dtb: &Dtb<'_>,
     map: &MemoryMap,
-    source: CaptureSource<'_>,
+    params: &Params<'_>,
 ) -> Result<(), LoadError> {
-    let host_file;
-    let image = match source {
+    let (image_file, initrd_file);
+    let image = match params.capture {
         CaptureSource::Embedded => {
             Some(machine::image::embedded_capture_image()).filter(|image| !image.is_empty())
         }
-        CaptureSource::Initrd => dtb
-            .initrd()
-            .ok()
-            .flatten()
-            .and_then(|initrd| machine::ram::reserved_bytes(map, initrd)),
-        CaptureSource::Semihosting(path) => {
-            host_file = read_host_file(path).ok_or(LoadError::HostFile)?;
-            Some(host_file.as_slice())
+        CaptureSource::Outside(Source::Initrd) => boot_loader_initrd(dtb, map),
+        CaptureSource::Outside(Source::Semihosting(path)) => {
+            image_file = read_host_file(path).ok_or(LoadError::HostFile("capture"))?;
+            Some(image_file.as_slice())
         }
         CaptureSource::None => None,
     };
-    let image = image.ok_or(LoadError::NoImage(match source {
+    let image = image.ok_or(LoadError::NoImage(match params.capture {
         CaptureSource::Embedded => "none is linked into this program",
-        CaptureSource::Initrd => "the boot loader left no initrd",
-        _ => "none was asked for",
+        CaptureSource::Outside(_) => "the boot loader left no initrd",
+        CaptureSource::None => "none was asked for",
     }))?;
+    let initrd = match params.capture_initrd {
+        Some(Source::Initrd) => boot_loader_initrd(dtb, map).ok_or(LoadError::NoInitrd)?,
+        Some(Source::Semihosting(path)) => {
+            initrd_file = read_host_file(path).ok_or(LoadError::HostFile("capture_initrd"))?;
+            initrd_file.as_slice()
+        }
+        None => &[],
+    };
+    load_image(space, region, dtb, map, image, initrd)
+}
 
-    load_image(space, region, dtb, map, image)
+fn boot_loader_initrd(dtb: &Dtb<'_>, map: &MemoryMap) -> Option<&'static [u8]> {
+    let initrd = dtb.initrd().ok().flatten()?;
+    machine::ram::reserved_bytes(map, initrd)
 }
 
 /// Places, hashes and arms `image`, as often as there is room for. What is armed stays so until its place is needed, and until then
@@ -167,10 +183,12 @@ fn load_image(
     dtb: &Dtb<'_>,
     map: &MemoryMap,
     image: &[u8],
+    initrd: &[u8],
 ) -> Result<(), LoadError> {
     let mut line = [0_u8; MAX_COMMAND_LINE];
     let parts = Parts {
         image,
+        initrd,
         dtb,
         map,
         command_line: capture_command_line(dtb.boot_args(), &mut line)?,
@@ -221,6 +239,15 @@ fn load_image(
             image.len() / 1024,
             plan.image_len() / 1024
         );
+        if !initrd.is_empty() {
+            let left = region.supervisor().saturating_sub(plan.place().end);
+            log::info!(
+                "its initrd at {:#x}: {} KiB; {} KiB are left for it to work in",
+                plan.initrd().start,
+                initrd.len() / 1024,
+                left / 1024
+            );
+        }
     }
     Ok(())
 }
@@ -241,15 +268,15 @@ fn disarm(space: &mut AddressSpace, region: &CrashRegion, copy: usize) -> Result
     Ok(())
 }
 
-/// Replaces the capture kernel by `image`.
-pub(crate) fn replace(image: &[u8]) -> Result<(), LoadError> {
+/// Replaces the capture kernel by `image` with the initial RAM disk `initrd`, which may be empty.
+pub(crate) fn replace(image: &[u8], initrd: &[u8]) -> Result<(), LoadError> {
     let bytes = machine::arch::without_irq(|| *DTB.lock());
     let dtb = Dtb::validate(bytes.unwrap_or_default()).map_err(LoadError::MachineDtb)?;
     let mut map = MemoryMap::from_dtb(&dtb).map_err(LoadError::MachineDtb)?;
     map.limit(PHYSICAL_LIMIT);
     let mut result = Ok(());
     region::with_region(|region, space| {
-        result = load_image(space, region, &dtb, &map, image);
+        result = load_image(space, region, &dtb, &map, image, initrd);
         Ok(())
     })
     .map_err(LoadError::Change)?;

@@ -15,12 +15,19 @@ use crate::watch;
 pub(crate) enum CaptureSource<'a> {
     /// Linked into the kernel.
     Embedded,
+    /// Brought from outside.
+    Outside(Source<'a>),
+    /// None is loaded at boot.
+    None,
+}
+
+/// Where a file comes from that is not linked into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source<'a> {
     /// The boot loader's initrd.
     Initrd,
     /// A host file, by semihosting.
     Semihosting(&'a str),
-    /// None is loaded at boot.
-    None,
 }
 
 /// `lkdtm=NAME[@MS]`, and our own `lkdtm_cpu=`.
@@ -35,6 +42,8 @@ pub(crate) struct Provoked<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Params<'a> {
     pub(crate) capture: CaptureSource<'a>,
+    /// The capture kernel's own initial RAM disk.
+    pub(crate) capture_initrd: Option<Source<'a>>,
     pub(crate) panic_on_warn: bool,
     pub(crate) panic_on_taint: u64,
     pub(crate) sysrq_sequence: &'a str,
@@ -54,6 +63,7 @@ impl<'a> Params<'a> {
     pub(crate) fn parse(line: &'a [u8]) -> Self {
         let mut params = Self {
             capture: CaptureSource::Embedded,
+            capture_initrd: None,
             panic_on_warn: false,
             panic_on_taint: 0,
             sysrq_sequence: SYSRQ_SEQUENCE,
@@ -73,6 +83,9 @@ impl<'a> Params<'a> {
             let is_understood = match key {
                 "capture" => capture_source(value)
                     .map(|source| params.capture = source)
+                    .is_some(),
+                "capture_initrd" => source(value)
+                    .map(|source| params.capture_initrd = Some(source))
                     .is_some(),
                 "panic_on_warn" => flag(value).map(|on| params.panic_on_warn = on).is_some(),
                 "panic_on_taint" => taint_mask(value)
@@ -146,13 +159,17 @@ impl<'a> Params<'a> {
 fn capture_source(value: &str) -> Option<CaptureSource<'_>> {
     match value {
         "embedded" => Some(CaptureSource::Embedded),
-        "initrd" => Some(CaptureSource::Initrd),
         "none" => Some(CaptureSource::None),
-        _ => value
-            .strip_prefix("semihosting:")
-            .filter(|path| !path.is_empty())
-            .map(CaptureSource::Semihosting),
+        _ => source(value).map(CaptureSource::Outside),
     }
+}
+
+fn source(value: &str) -> Option<Source<'_>> {
+    if value == "initrd" {
+        return Some(Source::Initrd);
+    }
+    let path = value.strip_prefix("semihosting:")?;
+    (!path.is_empty()).then_some(Source::Semihosting(path))
 }
 
 fn provoked(value: &str) -> Option<Provoked<'_>> {

@@ -23,7 +23,7 @@ use crate::mmio::Block;
 use crate::mmu::{AddressSpace, MapError};
 
 pub(crate) use provoke::{enable_lpis, leave_interrupts};
-pub use quiesce::quiesce;
+pub use quiesce::{quiesce, quiesce_own};
 pub use state::{each_register, version};
 
 /// Interrupt id of the stop request, an SGI.
@@ -36,7 +36,7 @@ const CPU_INTERFACE_LEN: u64 = 0x1000;
 
 const GICD_CTLR: u64 = 0;
 const GICD_TYPER: u64 = 4;
-const GICD_IGROUPR: u64 = 0x80;
+pub(crate) const GICD_IGROUPR: u64 = 0x80;
 const GICD_ITARGETSR: u64 = 0x800;
 const GICD_SGIR: u64 = 0xf00;
 const GICC_CTLR: u64 = 0;
@@ -99,7 +99,8 @@ impl fmt::Display for Error {
 /// Virtual addresses, 0 when absent. Written once by `map`.
 static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
 static CPU_INTERFACE: AtomicU64 = AtomicU64::new(0);
-static CPU_INTERFACE_PHYSICAL: AtomicU64 = AtomicU64::new(0);
+/// Distributor and CPU interface of a GICv2.
+static V2_PHYSICAL: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static REDISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
 static REDISTRIBUTOR_SPAN: AtomicU64 = AtomicU64::new(0);
 static OWN_REDISTRIBUTOR: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
@@ -127,9 +128,9 @@ fn cpu_interface() -> Option<Block> {
     block(&CPU_INTERFACE, CPU_INTERFACE_LEN)
 }
 
-/// Physical address of the GICv2 CPU interface, 0 for GICv3.
-pub(crate) fn cpu_interface_physical() -> u64 {
-    CPU_INTERFACE_PHYSICAL.load(Ordering::Acquire)
+/// Physical addresses of a GICv2's distributor and CPU interface, 0 for GICv3.
+pub(crate) fn v2_physical() -> [u64; 2] {
+    V2_PHYSICAL.each_ref().map(|it| it.load(Ordering::Acquire))
 }
 
 /// Whether the stop request can be a Group-0 SGI; known after [`init`].
@@ -147,15 +148,17 @@ pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
             distributor,
             cpu_interface,
         } => {
-            let distributor = space
+            let mapped = space
                 .map_device(distributor, V2_DISTRIBUTOR_LEN)
                 .map_err(Error::Map)?;
             let interface = space
                 .map_device(cpu_interface, CPU_INTERFACE_LEN)
                 .map_err(Error::Map)?;
-            CPU_INTERFACE_PHYSICAL.store(cpu_interface, Ordering::Release);
+            for (place, physical) in V2_PHYSICAL.iter().zip([distributor, cpu_interface]) {
+                place.store(physical, Ordering::Release);
+            }
             CPU_INTERFACE.store(interface, Ordering::Release);
-            DISTRIBUTOR.store(distributor, Ordering::Release);
+            DISTRIBUTOR.store(mapped, Ordering::Release);
         }
         Location::V3 {
             distributor,

@@ -359,7 +359,10 @@ stub_fiq:
         add     x0, x6, #{STOP_FRAME_FP}
         save_fp_registers
 5:      mov     x2, x6
-        dmb     sy
+        ldr     x0, [x3, #{CONFIG_GICD}]
+        cbz     x0, 6f
+        str     wzr, [x0, #{GICD_IGROUPR}]      // this CPU's own interrupts as at reset (gic/quiesce.rs)
+6:      dmb     sy
         mov     x4, #{STOPPED_AT_EL2}
         str     x4, [x2, #{STOP_FRAME_STATUS}]
         dsb     sy

@@ -5,7 +5,7 @@
 
 use harness::{check, check_eq};
 use kernel::Boot;
-use kernel::crash::{self, ChangeError};
+use kernel::crash::{self, ChangeError, LoadError};
 use machine::layout::LINEAR_BASE;
 use target_tests::is_readable;
 
@@ -21,6 +21,8 @@ harness::tests! {
         dry_run_leaves_the_region_unmapped,
         load_replaces_the_capture_kernel,
         load_of_what_is_no_image_leaves_what_is_armed,
+        load_with_an_initrd_arms_both,
+        load_with_an_initrd_that_does_not_fit_leaves_what_is_armed,
         shrink_while_loaded_is_refused,
         unload_is_seen_in_status,
         dry_run_without_an_image_finds_none,
@@ -94,6 +96,26 @@ fn load_of_what_is_no_image_leaves_what_is_armed(_: &Boot) -> harness::Result {
         check!(crash::status().is_loaded);
         check!(crash::test()?.is_image_good);
     }
+    Ok(())
+}
+
+fn load_with_an_initrd_arms_both(_: &Boot) -> harness::Result {
+    let image = machine::image::embedded_capture_image();
+    check!(crash::load_with_initrd(image, &[0x5a; 5000]).is_ok());
+    check!(crash::status().is_loaded);
+    check!(crash::test()?.is_image_good);
+    Ok(())
+}
+
+fn load_with_an_initrd_that_does_not_fit_leaves_what_is_armed(_: &Boot) -> harness::Result {
+    static LARGE: [u8; 4 << 20] = [0; 4 << 20];
+    let image = machine::image::embedded_capture_image();
+    check!(matches!(
+        crash::load_with_initrd(image, &LARGE),
+        Err(LoadError::NoRoom { .. })
+    ));
+    check!(crash::status().is_loaded);
+    check!(crash::test()?.is_image_good);
     Ok(())
 }
 

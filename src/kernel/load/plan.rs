@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where a copy of the capture kernel goes in the crash region, and what it is made of.
 //!
-//! A copy is Image, ELF core header and DTB, in this order, each at a page. The first lies at the region's low end. The second, where
-//! there is room for it, lies as high as possible, so that what is free stays in one piece; the DTB of each reserves the place of the
-//! other, so that no capture kernel works in the memory of a copy that might still be needed.
+//! A copy is Image, ELF core header, DTB and, when there is one, initial RAM disk, in this order, each at a page. The first lies at the
+//! region's low end. The second, where there is room for it, lies as high as possible, so that what is free stays in one piece; the DTB
+//! of each reserves the place of the other, so that no capture kernel works in the memory of a copy that might still be needed.
 
 use boot_config::dtb::edit::CaptureDtb;
 use boot_config::{Dtb, ImageHeader, MemoryMap, PhysRange};
@@ -22,6 +22,10 @@ const DTB_GROWTH: u64 = 8 << 10;
 /// Bytes kept for the ELF core header: 64 + 56 for each CPU, the machine-wide notes, and each RAM range.
 const ELF_HEADER_LEN: u64 = 0x2000;
 
+/// Longest Image of which there is a second copy, with its BSS: a longer one is a kernel such as Linux, which needs the rest of the
+/// region to work in.
+const SECOND_COPY_MAX: u64 = 8 << 20;
+
 /// Places of one copy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
@@ -31,11 +35,15 @@ pub(super) struct Plan {
     elf_header: u64,
     dtb: u64,
     dtb_room: u64,
+    /// Empty without one.
+    initrd: PhysRange,
 }
 
 /// What goes into every copy.
 pub(super) struct Parts<'a> {
     pub(super) image: &'a [u8],
+    /// Initial RAM disk; empty for none.
+    pub(super) initrd: &'a [u8],
     pub(super) dtb: &'a Dtb<'a>,
     pub(super) map: &'a MemoryMap,
     pub(super) command_line: &'a [u8],
@@ -62,6 +70,9 @@ impl Plan {
         };
         let header = ImageHeader::parse(parts.image).map_err(LoadError::Image)?;
         let first = Self::new(&header, parts, whole)?;
+        if first.image_len() > SECOND_COPY_MAX || !parts.initrd.is_empty() {
+            return Ok([Some(first), None]);
+        }
         let least = first
             .least_end(parts)
             .saturating_sub(first.base)
@@ -104,12 +115,27 @@ impl Plan {
                 dtb.saturating_add(PAGE_SIZE).saturating_sub(whole.start),
             ));
         }
-        Ok(Self {
+        let plan = Self {
             base: placement.base,
             image,
             elf_header,
             dtb,
             dtb_room,
+            initrd: PhysRange { start: 0, end: 0 },
+        };
+        if parts.initrd.is_empty() {
+            return Ok(plan);
+        }
+        // booting.rst wants both within 32 GiB, from the GiB on that the Image begins in: they are neighbours.
+        let start = plan.least_end(parts);
+        let end = start.saturating_add(parts.initrd.len() as u64);
+        if end > whole.end {
+            return Err(no_room(end.saturating_sub(whole.start)));
+        }
+        Ok(Self {
+            dtb_room: start.saturating_sub(dtb),
+            initrd: PhysRange { start, end },
+            ..plan
         })
     }
 
@@ -122,10 +148,16 @@ impl Plan {
 
     /// The memory of the copy, with all the room that its DTB may take.
     pub(super) fn place(&self) -> PhysRange {
+        let end = self.dtb.saturating_add(self.dtb_room).max(self.initrd.end);
         PhysRange {
             start: self.base,
-            end: self.dtb.saturating_add(self.dtb_room),
+            end: end.next_multiple_of(PAGE_SIZE),
         }
+    }
+
+    /// Where the initial RAM disk lies; empty without one.
+    pub(super) fn initrd(&self) -> PhysRange {
+        self.initrd
     }
 
     /// The same as a part of the region to be opened.
@@ -171,11 +203,11 @@ impl Plan {
             available: region.end().saturating_sub(region.start()),
         };
         let image_len = parts.image.len();
-        let room = room(bytes, self.offset(self.image.start), image_len);
-        room.ok_or_else(no_room)?.copy_from_slice(parts.image);
+        let place = bytes_at(bytes, self.offset(self.image.start), image_len);
+        place.ok_or_else(no_room)?.copy_from_slice(parts.image);
         crate::fault::at(crate::fault::Place::Load);
         let elf_header_len = ELF_HEADER_LEN as usize;
-        let room_for_header = self::room(bytes, self.offset(self.elf_header), elf_header_len);
+        let room_for_header = bytes_at(bytes, self.offset(self.elf_header), elf_header_len);
         write_core_header(room_for_header.ok_or_else(no_room)?, parts.map, region)
             .map_err(LoadError::CoreHeader)?;
 
@@ -195,25 +227,35 @@ impl Plan {
                 end: self.elf_header.saturating_add(ELF_HEADER_LEN),
             },
             boot_args: parts.command_line,
-            initrd: None,
+            initrd: (!parts.initrd.is_empty()).then_some(self.initrd),
             reservations: reserved
                 .get(..1 + usize::from(other.is_some()))
                 .unwrap_or(&reserved),
         };
         let dtb_room = self.dtb_room as usize;
-        let room_for_dtb = self::room(bytes, self.offset(self.dtb), dtb_room);
+        let room_for_dtb = bytes_at(bytes, self.offset(self.dtb), dtb_room);
         let dtb_len = capture
             .write(parts.dtb, room_for_dtb.ok_or_else(no_room)?)
             .map_err(LoadError::Dtb)? as u64;
+
+        let initrd_len = parts.initrd.len();
+        if initrd_len > 0 {
+            let place = bytes_at(bytes, self.offset(self.initrd.start), initrd_len);
+            place.ok_or_else(no_room)?.copy_from_slice(parts.initrd);
+        }
 
         let mut segments = [Segment::default(); MAX_SEGMENTS];
         let used = [
             (self.image.start, image_len as u64),
             (self.dtb, dtb_len),
             (self.elf_header, ELF_HEADER_LEN),
+            (self.initrd.start, initrd_len as u64),
         ];
         let mut digest = Sha256::new();
         for (segment, (start, len)) in segments.iter_mut().zip(used) {
+            if len == 0 {
+                continue;
+            }
             *segment = Segment { start, len };
             let at = self.offset(start);
             digest.update(bytes.get(at..at + len as usize).unwrap_or(&[]));
@@ -225,7 +267,7 @@ impl Plan {
     }
 }
 
-fn room(bytes: &mut [u8], at: usize, len: usize) -> Option<&mut [u8]> {
+fn bytes_at(bytes: &mut [u8], at: usize, len: usize) -> Option<&mut [u8]> {
     bytes.get_mut(at..at.checked_add(len)?)
 }
 

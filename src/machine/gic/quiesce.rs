@@ -17,8 +17,8 @@ use core::arch::asm;
 
 use super::state::{GICC_APR0, GICC_NSAPR0, GICR_CTLR};
 use super::{
-    GICC_CTLR, GICD_CTLR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN, block,
-    cpu_interface, distributor, lines,
+    GICC_CTLR, GICD_CTLR, GICD_IGROUPR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN,
+    block, cpu_interface, distributor, lines,
 };
 use crate::mmio::Block;
 
@@ -42,6 +42,10 @@ pub fn quiesce() {
     }
     if let Some(interface) = cpu_interface() {
         distributor.write(GICD_CTLR, 0);
+        // As at reset (IHI 0048, 4.3.4): Linux never writes the groups of a GICv2, and enables Group 0 only. On a GICv3 it writes them all.
+        for word in 0..=lines(distributor) {
+            distributor.write(register_at(0, GICD_IGROUPR, word), 0);
+        }
         interface.write(GICC_APR0, 0);
         interface.write(GICC_NSAPR0, 0);
         interface.write(GICC_CTLR, 0);
@@ -64,6 +68,15 @@ pub fn quiesce() {
                 options(nostack)
             );
         }
+    }
+}
+
+/// Leaves the interrupts of this CPU alone, before it turns itself off, as [`quiesce`] does for the CPU that crashed: on a GICv2 no other CPU
+/// reaches them.
+pub fn quiesce_own() {
+    if let (Some(distributor), Some(_)) = (distributor(), cpu_interface()) {
+        quiesce_word(distributor, 0, 0);
+        distributor.write(GICD_IGROUPR, 0);
     }
 }
 

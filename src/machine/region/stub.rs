@@ -32,6 +32,8 @@ pub(crate) struct StubConfig {
     pub(crate) faults: u64,
     pub(crate) vttbr: u64,
     pub(crate) vtcr: u64,
+    /// Physical GICv2 distributor.
+    pub(crate) gicd: u64,
     /// Physical GICv2 CPU interface, 0 for system registers.
     pub(crate) gicc: u64,
     pub(crate) stop_intid: u64,
