@@ -43,6 +43,7 @@ pub struct Machine {
     cpus: usize,
     gic: u32,
     entry: Entry,
+    board: Option<String>,
     kernel: Option<PathBuf>,
     initrd: Option<PathBuf>,
     append: Vec<String>,
@@ -69,6 +70,7 @@ impl Machine {
             cpus: 1,
             gic: 2,
             entry: Entry::El1,
+            board: None,
             kernel: None,
             initrd: None,
             append: Vec::new(),
@@ -118,6 +120,13 @@ impl Machine {
     #[must_use]
     pub fn entry(mut self, entry: Entry) -> Self {
         self.entry = entry;
+        self
+    }
+
+    /// Another machine of QEMU than `virt`, with the CPUs and the interrupt controller that it has.
+    #[must_use]
+    pub fn board(mut self, name: &str) -> Self {
+        self.board = Some(name.into());
         self
     }
 
@@ -226,7 +235,10 @@ impl Machine {
 
     fn command(&self, dir: &Path) -> Command {
         let socket = |id: &str| format!("socket,id={id},path={}", dir.join(id).display());
-        let mut machine = format!("virt,gic-version={}", self.gic);
+        let mut machine = match &self.board {
+            Some(board) => board.clone(),
+            None => format!("virt,gic-version={}", self.gic),
+        };
         match self.entry {
             Entry::El1 => {}
             Entry::El2 => machine.push_str(",virtualization=on"),
@@ -249,14 +261,10 @@ impl Machine {
         if self.memory_mib.len() == 1 {
             machine.push_str(",memory-backend=ram0");
         }
-        command.args([
-            "-M",
-            &machine,
-            "-cpu",
-            &self.cpu,
-            "-smp",
-            &self.cpus.to_string(),
-        ]);
+        command.args(["-M", &machine]);
+        if self.board.is_none() {
+            command.args(["-cpu", &self.cpu, "-smp", &self.cpus.to_string()]);
+        }
         command.args(["-m", &format!("{}M", self.memory_mib.iter().sum::<u64>())]);
         command.args(["-nodefaults", "-nic", "none", "-display", "none"]);
         command.args(["-chardev", &socket("line"), "-serial", "chardev:line"]);

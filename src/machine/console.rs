@@ -19,26 +19,43 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use boot_config::dtb::{Console, UartModel};
 use boot_config::{Dtb, DtbError};
 
 use crate::arch::Deadline;
+use crate::mmio::Ports;
 use crate::mmu::{AddressSpace, MapError};
+use crate::ns16550::Ns16550;
 use crate::pl011::{Pl011, Received, Registers};
+use crate::uart::Uart;
 
 /// Longest wait for room in the transmit FIFO, for one byte. At 300 baud a byte takes 33 ms.
 const BYTE_WAIT_US: u64 = 100_000;
 
-/// Virtual address of the PL011's registers, 0 when there is no console.
-static PL011: AtomicU64 = AtomicU64::new(0);
+/// Virtual address of the UART's registers, 0 when there is no console.
+static ADDRESS: AtomicU64 = AtomicU64::new(0);
+/// Of which kind it is: 0 for a PL011, else a 16550's [`LAYOUT_16550`], [`LAYOUT_WIDE`] and `reg-shift`.
+static LAYOUT: AtomicU32 = AtomicU32::new(0);
+const LAYOUT_16550: u32 = 1 << 31;
+const LAYOUT_WIDE: u32 = 1 << 30;
 
 /// Why there is no console.
 #[derive(Clone, Copy, Debug)]
 pub enum ConsoleError {
-    /// The DTB names none.
+    /// Neither the DTB nor the command line names one.
     NotNamed,
     /// It names a device without driver here.
     NoDriver {
         /// Physical address of its registers.
+        address: u64,
+    },
+    /// Its registers are further apart than a 16550's, or not where they could be accessed.
+    Layout {
+        /// `reg-shift`.
+        shift: u32,
+        /// `reg-io-width`.
+        width: u32,
+        /// Physical address of the first.
         address: u64,
     },
     /// The DTB's console is broken.
@@ -50,8 +67,18 @@ pub enum ConsoleError {
 impl fmt::Display for ConsoleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotNamed => f.write_str("the device tree names none"),
+            Self::NotNamed => {
+                f.write_str("neither the device tree nor console= or earlycon= names one")
+            }
             Self::NoDriver { address } => write!(f, "no driver for the UART at {address:#x}"),
+            Self::Layout {
+                shift,
+                width,
+                address,
+            } => write!(
+                f,
+                "UART at {address:#x}: reg-shift {shift} with reg-io-width {width} is no layout of a 16550"
+            ),
             Self::Dtb(error) => write!(f, "{error}"),
             Self::Map(error) => write!(f, "{error}"),
         }
@@ -63,40 +90,64 @@ pub fn install_early(space: &mut AddressSpace, base: Option<u64>) {
     if let Some(base) = base
         && let Ok(registers) = space.map_device(base, size_of::<Registers>() as u64)
     {
-        PL011.store(registers, Ordering::Release);
+        install(registers, 0);
+        EARLY.store(base, Ordering::Relaxed);
     }
+}
+
+/// Physical address of the early console, 0 without one.
+static EARLY: AtomicU64 = AtomicU64::new(0);
+
+/// Puts the layout beside the address; a crash between the two finds no console.
+fn install(registers: u64, layout: u32) {
+    ADDRESS.store(0, Ordering::Release);
+    LAYOUT.store(layout, Ordering::Release);
+    ADDRESS.store(registers, Ordering::Release);
 }
 
 /// Makes the UART that the DTB names the console, at the baud rate it names.
 ///
 /// # Errors
-/// See [`ConsoleError`]; an early console stays.
+/// See [`ConsoleError`]; an early console stays if the DTB has a PL011 there. On another board it may be RAM, and is written no more.
 pub fn install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), ConsoleError> {
+    let result = try_install_from_dtb(space, dtb);
+    if result.is_err() {
+        let early = EARLY.load(Ordering::Relaxed);
+        let is_there = dtb.find(|node| {
+            let registers = node.registers(0).ok().flatten();
+            UartModel::of(node) == UartModel::Pl011 && registers.is_some_and(|it| it.start == early)
+        });
+        if is_there.is_none() {
+            install(0, 0);
+        }
+    }
+    result
+}
+
+fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), ConsoleError> {
     let console = dtb
         .console()
         .map_err(ConsoleError::Dtb)?
         .ok_or(ConsoleError::NotNamed)?;
     let address = console.registers.start;
-    if !console.is_compatible("arm,pl011") {
-        return Err(ConsoleError::NoDriver { address });
-    }
-    let registers = space
-        .map_device(address, size_of::<Registers>() as u64)
-        .map_err(ConsoleError::Map)?;
-    PL011.store(registers, Ordering::Release);
+    let (len, layout) = match console.model {
+        UartModel::Pl011 => (size_of::<Registers>() as u64, 0),
+        UartModel::Ns16550 => layout_16550(&console)?,
+        UartModel::Other => return Err(ConsoleError::NoDriver { address }),
+    };
+    let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
+    install(registers, layout);
     // What an earlier kernel left in the FIFO goes out first.
     drain();
     let clock = console.clock_hz.unwrap_or(0);
-    let rate = console
-        .baud
-        .and_then(|baud| crate::pl011::divisors(clock, baud));
     if let Some(uart) = uart() {
+        let rate = console.baud.and_then(|baud| uart.divisors_for(clock, baud));
         uart.configure(rate);
         let divisors = uart.divisors();
         // Without a clock nothing is known of the divisors; what the DTB says then was set by the boot loader.
         let baud = rate
             .and(console.baud)
-            .or_else(|| crate::pl011::actual_baud(clock, divisors))
+            .or_else(|| uart.actual_baud(clock, divisors))
             .or(console.baud)
             .unwrap_or(0);
         CLOCK_HZ.store(clock, Ordering::Relaxed);
@@ -106,6 +157,25 @@ pub fn install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
         FIRST_FRACTION.store(divisors.1, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// Bytes of a 16550's registers, and what [`LAYOUT`] says of them.
+fn layout_16550(console: &Console<'_>) -> Result<(u64, u32), ConsoleError> {
+    let (shift, width) = (console.register_shift, console.register_width);
+    let address = console.registers.start;
+    let is_wide = width == 4;
+    let is_sound = shift <= Ports::MAX_SHIFT
+        && matches!(width, 1 | 4)
+        && (!is_wide || (shift >= 2 && address.is_multiple_of(4)));
+    if !is_sound {
+        return Err(ConsoleError::Layout {
+            shift,
+            width,
+            address,
+        });
+    }
+    let wide = if is_wide { LAYOUT_WIDE } else { 0 };
+    Ok((8_u64.wrapping_shl(shift), LAYOUT_16550 | wide | shift))
 }
 
 /// Leaves the UART as no kernel should: see `provoke_state`.
@@ -131,14 +201,17 @@ pub fn baud() -> Option<u32> {
 
 /// Whether [`set_baud`] can make this rate: the DTB says the UART's clock, and a divisor is near (DDI 0183, section 3.3.6).
 pub fn can_set(baud: u32) -> bool {
-    crate::pl011::divisors(CLOCK_HZ.load(Ordering::Relaxed), baud).is_some()
+    uart().is_some_and(|uart| {
+        let clock = CLOCK_HZ.load(Ordering::Relaxed);
+        uart.divisors_for(clock, baud).is_some()
+    })
 }
 
 /// Sets the baud rate, after everything written has left. `false`, and nothing is changed, when the rate cannot be made or the
 /// line takes no bytes; waits as long as [`drain`] at most. What the UART has received stays in its FIFO.
 pub fn set_baud(baud: u32) -> bool {
-    let divisors = crate::pl011::divisors(CLOCK_HZ.load(Ordering::Relaxed), baud);
-    let (Some(uart), Some(divisors)) = (uart(), divisors) else {
+    let Some(uart) = uart() else { return false };
+    let Some(divisors) = uart.divisors_for(CLOCK_HZ.load(Ordering::Relaxed), baud) else {
         return false;
     };
     if !drain() {
@@ -165,10 +238,21 @@ pub fn restore_baud() {
     }
 }
 
-fn uart() -> Option<Pl011<'static>> {
-    let address = PL011.load(Ordering::Acquire);
-    // SAFETY: only the two functions above store here, an address at which `map_device` mapped the register block for good.
-    (address != 0).then(|| Pl011::new(unsafe { &*(address as *const Registers) }))
+fn uart() -> Option<Uart> {
+    let address = ADDRESS.load(Ordering::Acquire);
+    if address == 0 {
+        return None;
+    }
+    let layout = LAYOUT.load(Ordering::Acquire);
+    Some(match layout & LAYOUT_16550 {
+        // SAFETY: only `install` stores here, an address at which `map_device` mapped the register block for good.
+        0 => Uart::Pl011(Pl011::new(unsafe { &*(address as *const Registers) })),
+        _ => {
+            let (shift, is_wide) = (layout & 0xff, layout & LAYOUT_WIDE != 0);
+            // SAFETY: as above; `layout_16550` checked the rest.
+            Uart::Ns16550(Ns16550::new(unsafe { Ports::new(address, shift, is_wide) }))
+        }
+    })
 }
 
 /// Set when the UART took no byte for [`BYTE_WAIT_US`]; then nothing waits for it until it takes one again.

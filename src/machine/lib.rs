@@ -29,6 +29,7 @@ mod mmio;
 #[cfg(any(target_os = "none", test))]
 pub mod mmu;
 pub mod no_heap;
+pub mod ns16550;
 #[cfg(target_os = "none")]
 pub mod old_memory;
 pub mod once_buffer;
@@ -60,5 +61,7 @@ pub mod survivor;
 pub mod system_registers;
 #[cfg(target_os = "none")]
 pub mod timer;
+#[cfg(target_os = "none")]
+mod uart;
 #[cfg(target_os = "none")]
 pub mod way_out;

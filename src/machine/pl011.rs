@@ -90,6 +90,16 @@ pub struct Character {
     pub is_after_overrun: bool,
 }
 
+/// A damaged byte, too, is a byte.
+impl From<Character> for Received {
+    fn from(character: Character) -> Self {
+        match character.is_break {
+            true => Self::Break,
+            false => Self::Byte(character.byte),
+        }
+    }
+}
+
 /// Driver over one register block.
 #[derive(Clone, Copy)]
 pub struct Pl011<'a> {
@@ -195,15 +205,6 @@ impl<'a> Pl011<'a> {
             is_damaged: data.is_set(Data::FRAMING) || data.is_set(Data::PARITY),
             is_after_overrun: data.is_set(Data::OVERRUN),
         })
-    }
-
-    /// The next thing received, if any; a damaged byte too.
-    pub fn try_read(&self) -> Option<Received> {
-        self.try_read_character()
-            .map(|character| match character.is_break {
-                true => Received::Break,
-                false => Received::Byte(character.byte),
-            })
     }
 }
 
@@ -369,16 +370,25 @@ mod tests {
     fn read_of_empty_fifo_is_none() {
         let mut block = fake();
         block[0x18 / 4] = 1 << 4;
-        assert_eq!(driver(&block).try_read(), None);
+        assert_eq!(
+            driver(&block).try_read_character().map(Received::from),
+            None
+        );
     }
 
     #[test]
     fn read_tells_break_from_data() {
         let mut block = fake();
         block[0] = 1 << 10;
-        assert_eq!(driver(&block).try_read(), Some(Received::Break));
+        assert_eq!(
+            driver(&block).try_read_character().map(Received::from),
+            Some(Received::Break)
+        );
         block[0] = 0x41;
-        assert_eq!(driver(&block).try_read(), Some(Received::Byte(0x41)));
+        assert_eq!(
+            driver(&block).try_read_character().map(Received::from),
+            Some(Received::Byte(0x41))
+        );
     }
 
     #[test]

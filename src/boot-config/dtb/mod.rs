@@ -10,6 +10,7 @@ mod cells;
 mod chosen;
 mod console;
 mod cpus;
+mod early_console;
 pub mod edit;
 mod error;
 mod header;
@@ -19,7 +20,7 @@ mod node;
 mod validate;
 
 pub use chosen::KdumpInfo;
-pub use console::Console;
+pub use console::{Console, UartModel};
 pub use cpus::{Conduit, Cpu, EnableMethod, Psci, PsciVersion};
 pub use error::{Block, DtbError};
 pub use header::{HEADER_LEN, MAX_LEN};

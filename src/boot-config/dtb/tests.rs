@@ -2,6 +2,7 @@
 //! Tests of the validator and of the readers.
 
 mod boards;
+mod console;
 mod reading;
 mod validation;
 
