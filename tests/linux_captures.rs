@@ -27,6 +27,8 @@ const REGION_MIB: u64 = 160;
 const SEMIHOSTING: [&str; 2] = ["-semihosting-config", "enable=on,target=native"];
 
 struct Row {
+    /// Whose kernel it is: Debian 13's (6.12, 52-bit addresses) or Debian 12's (6.1, 48-bit).
+    suite: &'static str,
     gic: u32,
     entry: Entry,
     cpu: &'static str,
@@ -39,6 +41,7 @@ struct Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            suite,
             gic,
             entry,
             cpu,
@@ -48,13 +51,14 @@ impl fmt::Display for Row {
         } = self;
         write!(
             f,
-            "GICv{gic}, {entry:?}, {cpus} x {cpu}, Linux on {capture_cpus}"
+            "GICv{gic}, {entry:?}, {cpus} x {cpu}, Linux of {suite} on {capture_cpus}"
         )
     }
 }
 
 const ROWS: [Row; 2] = [
     Row {
+        suite: "bookworm",
         gic: 2,
         entry: Entry::El1,
         cpu: "cortex-a72",
@@ -64,6 +68,7 @@ const ROWS: [Row; 2] = [
     },
     // A GICv2's groups are each CPU's own, and Linux does not set them.
     Row {
+        suite: "trixie",
         gic: 2,
         entry: Entry::El2,
         cpu: "cortex-a72",
@@ -76,6 +81,7 @@ const ROWS: [Row; 2] = [
 /// Further rows under `AFTERIMAGE_SOAK=1`.
 const SOAK_ROWS: [Row; 3] = [
     Row {
+        suite: "trixie",
         gic: 3,
         entry: Entry::El2,
         cpu: "max,pauth-impdef=on",
@@ -84,6 +90,7 @@ const SOAK_ROWS: [Row; 3] = [
         has_network: true,
     },
     Row {
+        suite: "trixie",
         gic: 3,
         entry: Entry::El1,
         cpu: "cortex-a53",
@@ -92,6 +99,7 @@ const SOAK_ROWS: [Row; 3] = [
         has_network: true,
     },
     Row {
+        suite: "trixie",
         gic: 2,
         entry: Entry::El1,
         cpu: "cortex-a53",
@@ -142,10 +150,13 @@ fn check(row: &Row) {
         .cpus(row.cpus)
         .limit(LINUX_LIMIT)
         .append(&format!("crashkernel={REGION_MIB}M"))
-        .append(&format!("capture=semihosting:{}", linux("Image")))
+        .append(&format!(
+            "capture=semihosting:{}",
+            linux_of(row.suite, "Image")
+        ))
         .append(&format!(
             "capture_initrd=semihosting:{}",
-            linux("capture.cpio")
+            linux_of(row.suite, "capture.cpio")
         ))
         .append(&format!("capture_append=\"{append}\""))
         .append(&format!("lkdtm=ACCESS_NULL@100 lkdtm_cpu={crashing_cpu}"))
@@ -282,7 +293,15 @@ fn assert_not_loaded(parameters: &str, complaint: &str) {
     assert!(!text.contains("armed at"), "{text}");
 }
 
-/// Path of a file that `scripts/linux-guest --fetch` leaves.
+/// Path of a file that belongs to the kernel of `suite`.
+fn linux_of(suite: &str, name: &str) -> String {
+    match suite {
+        "trixie" => linux(name),
+        _ => linux(&format!("{suite}/{name}")),
+    }
+}
+
+/// Path of a file in target/linux that `scripts/linux-guest --fetch` leaves.
 fn linux(name: &str) -> String {
     let path = artefacts::root().join("target/linux").join(name);
     assert!(

@@ -8,9 +8,9 @@ fail() {
     echo "capture: FAILED: $1"
     poweroff -f
 }
-for module in virtio_mmio virtio_blk failover net_failover virtio_net; do
+while read -r module; do
     insmod "/lib/modules/$module.ko" || fail "insmod $module"
-done
+done </lib/modules/order
 echo "capture: Linux $(uname -r), $(nproc) CPUs, $(sed -n 's/MemTotal: *//p' /proc/meminfo) of memory"
 [ -r /proc/vmcore ] || fail 'there is no /proc/vmcore'
 echo "capture: /proc/vmcore of $(stat -c %s /proc/vmcore) bytes"

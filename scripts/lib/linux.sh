@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
-# Fetches an arm64 Debian kernel, busybox and kexec into target/linux, and builds initramfs archives. After setup.sh.
+# Fetches arm64 Debian kernels, busybox and kexec into target/linux, and builds initramfs archives. After setup.sh.
 #
 # The packages come through a private apt root: neither the machine's apt sources nor its dpkg architectures are
 # touched, and root is not needed. They are GPL: fetched, never committed.
 
 LINUX=$TARGET_DIR/linux
-LINUX_APT=$LINUX/apt
 LINUX_FILES=$LINUX/files
-# One suite for every machine, so that the guest is the same everywhere: Debian 13, Linux 6.12.
+# The same suites for every machine, so that the guests are the same everywhere. Debian 13: Linux 6.12, 52-bit addresses, and the programs.
 LINUX_SUITE=trixie
+# Debian 12, in target/linux/bookworm: Linux 6.1, 48-bit addresses.
+LINUX_OLD_SUITE=bookworm
 
-# apt of the private root: apt_arm64 apt-get|apt-cache ARGS. The machine's own apt.conf (a proxy, say) stays in force.
+# apt of a private root: apt_arm64 ROOT apt-get|apt-cache ARGS. The machine's own apt.conf (a proxy, say) stays in force.
 apt_arm64() {
-    local tool=$1
-    shift
-    "$tool" -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::Etc="$LINUX_APT/etc" \
-        -o Dir::Etc::sourcelist="$LINUX_APT/etc/sources.list" -o Dir::Etc::sourceparts="$LINUX_APT/etc/none" \
-        -o Dir::Etc::preferencesparts="$LINUX_APT/etc/none" -o Dir::State="$LINUX_APT/state" \
-        -o Dir::State::status="$LINUX_APT/status" -o Dir::Cache="$LINUX_APT/cache" \
+    local apt=$1 tool=$2
+    shift 2
+    "$tool" -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::Etc="$apt/etc" \
+        -o Dir::Etc::sourcelist="$apt/etc/sources.list" -o Dir::Etc::sourceparts="$apt/etc/none" \
+        -o Dir::Etc::preferencesparts="$apt/etc/none" -o Dir::State="$apt/state" \
+        -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" \
         -o APT::Sandbox::User= -o APT::Install-Recommends=false -o Acquire::Languages=none "$@"
 }
 
@@ -38,48 +39,52 @@ linux_archive() {
     fi
 }
 
-# Leaves target/linux/{Image,version} and the files of the packages in target/linux/files; done once.
+# Leaves target/linux/{Image,version}, the same of the older kernel in target/linux/bookworm, the files of the packages in
+# files beside them, and the initramfs archives; done once.
 ensure_linux() {
-    if [ -s "$LINUX/version" ]; then
-        # Fetched before; what we add to it may have changed since.
-        [ "$LINUX/base.cpio" -nt "$ROOT/scripts/lib/guest_init.sh" ] || build_base_initramfs
-        [ "$LINUX/capture.cpio" -nt "$ROOT/scripts/lib/capture_init.sh" ] &&
-            [ "$LINUX/capture.cpio" -nt "$LINUX/base.cpio" ] || build_capture_initramfs
-        return 0
-    fi
     have dpkg-deb || fail "there is no dpkg-deb" "the Linux guest is made of Debian packages; use a Debian or Ubuntu machine"
+    # Each package with its dependencies, so that the libraries of kexec come along; nothing is installed.
+    [ -s "$LINUX/version" ] || fetch_linux "$LINUX_SUITE" "$LINUX" busybox-static kexec-tools
+    [ -s "$LINUX/$LINUX_OLD_SUITE/version" ] || fetch_linux "$LINUX_OLD_SUITE" "$LINUX/$LINUX_OLD_SUITE"
+    # What we add may have changed since they were made.
+    [ "$LINUX/base.cpio" -nt "$ROOT/scripts/lib/guest_init.sh" ] || build_base_initramfs
+    build_capture_initramfs "$LINUX"
+    build_capture_initramfs "$LINUX/$LINUX_OLD_SUITE"
+}
+
+# fetch_linux SUITE DIRECTORY [PACKAGE...]: the cloud kernel of SUITE, and PACKAGEs with what they depend on.
+fetch_linux() {
+    local suite=$1 to=$2 apt=$2/apt archive uri key kernel deb
+    shift 2
     ensure_packages cpio binutils-aarch64-linux-gnu
-    local archive uri key kernel deb new=$LINUX/files.new
     archive=$(linux_archive)
     read -r uri key <<<"$archive"
     [ "$key" != - ] || key=/usr/share/keyrings/debian-archive-keyring.gpg
-    mkdir -p "$LINUX_APT"/etc/none "$LINUX_APT"/state/lists/partial "$LINUX_APT"/cache/archives/partial
-    : >"$LINUX_APT/status"
-    echo "deb [arch=arm64 signed-by=$key] $uri $LINUX_SUITE main" >"$LINUX_APT/etc/sources.list"
-    say "fetching the Linux guest: arm64 packages of $LINUX_SUITE from $uri"
-    apt_arm64 apt-get update >&2 || fail "$uri could not be read" "check the network and run again"
-    kernel=$(apt_arm64 apt-cache depends linux-image-cloud-arm64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
-    [ -n "$kernel" ] || fail "$LINUX_SUITE has no linux-image-cloud-arm64"
-    # Each package with its dependencies, so that the libraries of kexec come along; nothing is installed.
-    rm -f "$LINUX_APT"/cache/archives/*.deb
-    apt_arm64 apt-get -y --download-only install busybox-static kexec-tools >&2 ||
-        fail "could not download busybox-static and kexec-tools" "check the network and run again"
-    (cd "$LINUX_APT/cache/archives" && apt_arm64 apt-get download "$kernel" >&2) ||
+    mkdir -p "$apt"/etc/none "$apt"/state/lists/partial "$apt"/cache/archives/partial
+    : >"$apt/status"
+    echo "deb [arch=arm64 signed-by=$key] $uri $suite main" >"$apt/etc/sources.list"
+    say "fetching the Linux guest: arm64 packages of $suite from $uri"
+    apt_arm64 "$apt" apt-get update >&2 || fail "$uri could not be read" "check the network and run again"
+    kernel=$(apt_arm64 "$apt" apt-cache depends linux-image-cloud-arm64 |
+        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    [ -n "$kernel" ] || fail "$suite has no linux-image-cloud-arm64"
+    rm -f "$apt"/cache/archives/*.deb
+    [ $# -eq 0 ] || apt_arm64 "$apt" apt-get -y --download-only install "$@" >&2 ||
+        fail "could not download $*" "check the network and run again"
+    (cd "$apt/cache/archives" && apt_arm64 "$apt" apt-get download "$kernel" >&2) ||
         fail "could not download $kernel" "check the network and run again"
-    rm -rf "$new"
-    mkdir -p "$new"
-    for deb in "$LINUX_APT"/cache/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$new" --keep-directory-symlink
+    rm -rf "$to/files.new"
+    mkdir -p "$to/files.new"
+    for deb in "$apt"/cache/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$to/files.new" --keep-directory-symlink
     done
-    rm -rf "$LINUX_FILES"
-    mv "$new" "$LINUX_FILES"
+    rm -rf "$to/files"
+    mv "$to/files.new" "$to/files"
     # Debian's arm64 vmlinuz is an uncompressed Image.
-    cp "$LINUX_FILES/boot/vmlinuz-${kernel#linux-image-}" "$LINUX/Image"
-    build_base_initramfs
-    build_capture_initramfs
-    rm -f "$LINUX_APT"/cache/archives/*.deb
-    echo "${kernel#linux-image-}" >"$LINUX/version"
-    say "Linux guest: $(cat "$LINUX/version")"
+    cp "$to/files/boot/vmlinuz-${kernel#linux-image-}" "$to/Image"
+    rm -f "$apt"/cache/archives/*.deb
+    echo "${kernel#linux-image-}" >"$to/version"
+    say "Linux guest: $(cat "$to/version")"
 }
 
 # Prints the path, in target/linux/files, of the first file called NAME under a bin or lib directory.
@@ -121,20 +126,34 @@ build_base_initramfs() {
     pack_initramfs "$root" "$LINUX/base.cpio"
 }
 
-# target/linux/capture.cpio: for a Linux that is the capture kernel: the base, modules for virtio, and its own init.
+# What a virtio disk and network card need, each after what it needs itself; what is no module is built in.
+LINUX_MODULES='virtio virtio_ring virtio_mmio virtio_blk failover net_failover virtio_net'
+
+# build_capture_initramfs DIRECTORY: its capture.cpio, for a Linux that is the capture kernel: the base, its kernel's modules for virtio
+# (packed by xz or not), and an init of its own. Made anew when a part of it changed.
 build_capture_initramfs() {
-    local root=$LINUX/capture module
+    local to=$1 root=$1/capture module found
+    if [ "$to/capture.cpio" -nt "$ROOT/scripts/lib/capture_init.sh" ] && [ "$to/capture.cpio" -nt "$LINUX/base.cpio" ] &&
+        [ "$to/capture.cpio" -nt "$to/version" ]; then
+        return 0
+    fi
     rm -rf "$root"
     mkdir -p "$root/lib/modules"
-    for module in virtio_mmio virtio_blk failover net_failover virtio_net; do
-        python3 -c 'import lzma, sys; sys.stdout.buffer.write(lzma.open(sys.argv[1]).read())' \
-            "$(find "$LINUX_FILES" -name "$module.ko.xz" | head -1)" >"$root/lib/modules/$module.ko"
+    for module in $LINUX_MODULES; do
+        found=$(find "$to/files" -name "$module.ko*" | head -1)
+        [ -n "$found" ] || continue
+        echo "$module" >>"$root/lib/modules/order"
+        python3 - "$found" >"$root/lib/modules/$module.ko" <<'END'
+import lzma, sys
+opened = (lzma.open if sys.argv[1].endswith(".xz") else open)(sys.argv[1], "rb")
+sys.stdout.buffer.write(opened.read())
+END
     done
     install -D -m 755 "$ROOT/scripts/lib/capture_init.sh" "$root/guest/init"
-    pack_initramfs "$root" "$LINUX/capture-own.cpio"
-    cat "$LINUX/base.cpio" "$LINUX/capture-own.cpio" >"$LINUX/capture.cpio.new"
-    mv "$LINUX/capture.cpio.new" "$LINUX/capture.cpio"
-    rm "$LINUX/capture-own.cpio"
+    pack_initramfs "$root" "$to/capture-own.cpio"
+    cat "$LINUX/base.cpio" "$to/capture-own.cpio" >"$to/capture.cpio.new"
+    mv "$to/capture.cpio.new" "$to/capture.cpio"
+    rm "$to/capture-own.cpio"
 }
 
 # pack_initramfs DIRECTORY ARCHIVE. Archives may be joined with cat: Linux unpacks one after the other.
