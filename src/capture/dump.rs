@@ -318,6 +318,9 @@ fn end_failed<L: Line>(tomb: &Tombstone<'_>, mut text: Text<'_, L>) -> Outcome {
     }
 }
 
+/// Program headers that are named one by one when they are left out.
+const WRAPPING_SAID: usize = 4;
+
 fn parse_header<'a>(
     elfcorehdr: Option<Located<'a>>,
     text: &mut Text<'_, impl Line>,
@@ -328,13 +331,19 @@ fn parse_header<'a>(
         ));
         return None;
     };
-    CoreHeader::parse(bytes)
+    let header = CoreHeader::parse(bytes)
         .inspect_err(|error| {
             text.complain(format_args!(
                 "elfcorehdr at {address:#x} not believed: {error}; all RAM of the device tree is dumped, without registers"
             ));
         })
-        .ok()
+        .ok()?;
+    for (index, error) in header.wrapping().take(WRAPPING_SAID) {
+        text.complain(format_args!(
+            "elfcorehdr at {address:#x}: program header {index} left out: {error}"
+        ));
+    }
+    Some(header)
 }
 
 /// Says what changed while it was dumped.

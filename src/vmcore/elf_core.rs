@@ -8,6 +8,8 @@
 mod parse;
 mod write;
 
+use crate::{Error, PhysRange};
+
 pub use parse::{CoreHeader, Loads, Notes, Segments};
 pub use write::{CoreHeaderWriter, core_header_len};
 
@@ -52,6 +54,15 @@ pub struct Segment {
     pub mem_len: u64,
     /// p_align.
     pub align: u64,
+}
+
+impl Segment {
+    /// Whether both of its ranges end where they can.
+    fn check(&self) -> Result<(), Error> {
+        PhysRange::new(self.paddr, self.mem_len)?;
+        PhysRange::new(self.offset, self.file_len)?;
+        Ok(())
+    }
 }
 
 /// A note buffer that an elfcorehdr points at.

@@ -89,7 +89,8 @@ fn core_header(copy: &ArmedCopy) -> Option<u64> {
     copy.segments().find_map(|segment| {
         let header = CoreHeader::parse(segment).ok()?;
         let mut notes = header.notes();
-        let is_ours = header.notes().next().is_some()
+        let is_ours = header.wrapping().next().is_none()
+            && header.notes().next().is_some()
             && notes.all(|note| {
                 let end = note.paddr.saturating_add(note.len);
                 note.len != 0

@@ -18,10 +18,12 @@ pub struct CoreHeader<'a> {
 }
 
 impl<'a> CoreHeader<'a> {
-    /// Checks the header in `bytes`: identity, table inside, no segment that wraps.
+    /// Checks the header in `bytes`: identity, table inside.
     ///
     /// Segments may overlap: kexec-tools lists the kernel's text beside the RAM it lies in.
-    /// [`CoreHeader::ram_ranges`] merges them.
+    /// [`CoreHeader::ram_ranges`] merges them. A segment that wraps is left out of everything but [`CoreHeader::segments`] and
+    /// [`CoreHeader::wrapping`]: kexec-tools 2.0.29 writes one for the kernel's text when it does not find `_text` in /proc/kallsyms (Linux 6.1),
+    /// and the others are good.
     ///
     /// # Errors
     /// What disagrees, with its value.
@@ -75,15 +77,18 @@ impl<'a> CoreHeader<'a> {
             .and_then(|count| count.checked_mul(PHDR_LEN))
             .and_then(|len| start.checked_add(len))
             .ok_or(outside)?;
-        let header = Self {
+        Ok(Self {
             table: bytes.get(start..end).ok_or(outside)?,
             len: end,
-        };
-        for segment in header.segments() {
-            PhysRange::new(segment.paddr, segment.mem_len)?;
-            PhysRange::new(segment.offset, segment.file_len)?;
-        }
-        Ok(header)
+        })
+    }
+
+    /// Returns the segments that wrap around the end of memory: number of the program header, and what is wrong.
+    pub fn wrapping(&self) -> impl Iterator<Item = (u32, Error)> + use<'a> {
+        (0..).zip(self.segments()).filter_map(|(index, segment)| {
+            let error = segment.check().err()?;
+            Some((index, error))
+        })
     }
 
     /// Returns the bytes from the start of the file up to the end of the program headers.
@@ -202,7 +207,7 @@ impl Iterator for Notes<'_> {
             let segment = self.segments.next()?;
             let index = self.next;
             self.next = self.next.saturating_add(1);
-            if segment.kind == PT_NOTE {
+            if segment.kind == PT_NOTE && segment.check().is_ok() {
                 // p_offset is what vmcore.c reads by, and p_filesz what it reads; kexec-tools sets both pairs alike.
                 return Some(NoteSegment {
                     index,
@@ -229,7 +234,7 @@ impl Iterator for Loads<'_> {
             let segment = self.segments.next()?;
             let index = self.next;
             self.next = self.next.saturating_add(1);
-            if segment.kind == PT_LOAD && segment.mem_len != 0 {
+            if segment.kind == PT_LOAD && segment.mem_len != 0 && segment.check().is_ok() {
                 let Segment {
                     vaddr,
                     paddr,

@@ -2,7 +2,7 @@
 //! Tests of both ends of the ELF core header.
 
 use super::*;
-use crate::{Error, PhysRange};
+use crate::Error;
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
@@ -151,18 +151,26 @@ fn table_outside_is_refused() {
 }
 
 #[test]
-fn segment_that_wraps_is_refused() {
-    // p_paddr of segment 0: top byte.
-    let mut bytes = sample();
+fn segment_that_wraps_is_left_out_and_named() {
+    let good = sample();
+    let (notes, loads) = CoreHeader::parse(&good)
+        .map(|header| (header.notes().count(), header.loads().count()))
+        .unwrap();
+    // p_paddr of segment 0, a note, and p_offset of segment 3, a load: all ones.
+    let mut bytes = good;
     bytes[64 + 24..64 + 32].fill(0xff);
-    let error = CoreHeader::parse(&bytes).unwrap_err();
+    bytes[64 + 3 * PHDR_LEN + 8..64 + 3 * PHDR_LEN + 16].fill(0xff);
+    let header = CoreHeader::parse(&bytes).unwrap();
+    let wrapping: Vec<_> = header.wrapping().collect();
+    let start = u64::MAX;
+    assert_eq!(wrapping.len(), 2);
+    assert_eq!(wrapping[0], (0, Error::RangeWraps { start, len: 0x400 }));
+    assert_eq!(wrapping[1].0, 3);
     assert_eq!(
-        error,
-        Error::RangeWraps {
-            start: u64::MAX,
-            len: 0x400
-        }
+        (header.notes().count(), header.loads().count()),
+        (notes - 1, loads - 1)
     );
+    assert_eq!(header.notes().next().map(|note| note.index), Some(1));
 }
 
 #[test]
