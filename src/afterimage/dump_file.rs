@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use vmcore::elf_core::{EHDR_LEN, PHDR_LEN, PN_XNUM, PT_NOTE, SHDR_LEN};
+use vmcore::elf_core::{DUMP_ELF_INCOMPLETE, EHDR_LEN, PHDR_LEN, PN_XNUM, PT_NOTE, SHDR_LEN};
 use vmcore::gap_map::GapMap;
 use vmcore::{PAGE_SIZE, PageClass, PhysRange};
 
@@ -46,6 +46,8 @@ pub struct DumpFile {
     stored_bytes: u64,
     /// It may hold anything where nothing is known.
     is_old: bool,
+    /// e_flags of the header.
+    flags: u32,
 }
 
 /// Returns the name of the file while it is being received.
@@ -105,7 +107,13 @@ impl DumpFile {
             classes: GapMap::new(),
             stored_bytes: 0,
             is_old,
+            flags: 0,
         })
+    }
+
+    /// Flags the file as incomplete in its header, as makedumpfile does.
+    pub const fn flag_incomplete(&mut self) {
+        self.flags |= DUMP_ELF_INCOMPLETE;
     }
 
     /// Returns the RAM ranges in ascending order.
@@ -302,10 +310,13 @@ impl DumpFile {
             start: mapping.paddr,
             end: mapping.paddr.saturating_add(mapping.len),
         };
-        for (ram, offset) in &self.storage {
+        let first = self
+            .storage
+            .partition_point(|(ram, _)| ram.end <= mapped.start);
+        for (ram, offset) in self.storage.get(first..).unwrap_or_default() {
             let shared = ram.intersection(&mapped);
             if shared.is_empty() {
-                continue;
+                break;
             }
             let mut run: Option<PhysRange> = None;
             for (piece, class) in self.pieces_of(shared) {
@@ -359,7 +370,7 @@ impl DumpFile {
         );
         table.extend_from_slice(&loads);
         let count_field = if has_many { PN_XNUM } else { count as u16 };
-        let mut header = elf_header(table_at, count_field, has_many);
+        let mut header = elf_header(table_at, count_field, has_many, self.flags);
         if has_many {
             header.extend_from_slice(&section_zero(count as u32));
         }

@@ -8,14 +8,14 @@ use core::fmt;
 use vmcore::afterimage_notes::FallbackLevel;
 use vmcore::elf_core::CoreHeader;
 use vmcore::registers::PrStatus;
-use vmcore::{PhysMemory, Registers, page_tables};
+use vmcore::{PhysMemory, Registers, page_tables, vmcoreinfo};
 
+use crate::Line;
 use crate::facts::Facts;
 use crate::frames;
 use crate::params::Params;
 use crate::text::Text;
 use crate::translate::read_virtual;
-use crate::{Line, vmcoreinfo};
 
 /// Bytes of text before the first frame at most: half a second at 115200 baud.
 pub(crate) const REPORT_BYTES: usize = 6 * 1024;

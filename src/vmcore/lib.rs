@@ -41,6 +41,7 @@ pub mod page_tables;
 pub mod phys_memory;
 pub mod ranges;
 pub mod registers;
+pub mod vmcoreinfo;
 
 pub use checksum::{Crc32c, crc32c};
 pub use error::Error;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The few lines of Linux's VMCOREINFO note that belong into a report.
+//! Lines of Linux's VMCOREINFO note.
 //!
 //! The note is `KEY=VALUE` lines (Linux, Documentation/admin-guide/kdump/vmcoreinfo.rst). It is passed through whole.
 
-/// Longest value that is shown, in bytes.
+/// Longest value that is returned, in bytes.
 const VALUE_BYTES: usize = 96;
 
 /// Returns the value of the first line that begins with `key` and `=`, if it is text.
-pub(crate) fn value<'a>(note: &'a [u8], key: &str) -> Option<&'a str> {
+#[must_use]
+pub fn value<'a>(note: &'a [u8], key: &str) -> Option<&'a str> {
     let text = note.split(|&byte| byte == 0).next()?;
     let line = text
         .split(|&byte| byte == b'\n')
