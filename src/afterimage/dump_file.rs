@@ -23,6 +23,9 @@ use headers::{elf_header, put_load, put_phdr, section_zero};
 /// Bytes in front of the memory for headers and notes.
 pub const RESERVED: u64 = 128 << 10;
 
+/// A page of zeros, to compare with.
+static ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
+
 /// A mapping that becomes segments: `len` bytes at `vaddr` show the memory at `paddr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
@@ -151,7 +154,7 @@ impl DumpFile {
         let Some(offset) = self.file_offset(range) else {
             return Ok(());
         };
-        if page.iter().all(|b| *b == 0) {
+        if ZEROS.get(..page.len()) == Some(page) {
             return self.mark(range, PageClass::Zero);
         }
         self.file
@@ -243,14 +246,13 @@ impl DumpFile {
             return Ok(());
         }
         // Not every file system has holes.
-        let zeros = [0; PAGE_SIZE as usize];
         let mut at = offset;
         let end = offset.saturating_add(range.len());
         while at < end {
             let len = usize::try_from(end.saturating_sub(at))
-                .map_or(zeros.len(), |len| len.min(zeros.len()));
+                .map_or(ZEROS.len(), |len| len.min(ZEROS.len()));
             self.file
-                .write_all_at(zeros.get(..len).unwrap_or_default(), at)
+                .write_all_at(ZEROS.get(..len).unwrap_or_default(), at)
                 .map_err(Error::file("write", &self.path))?;
             at = at.saturating_add(len as u64);
         }

@@ -157,6 +157,8 @@ struct PageWriter<'a> {
     packer: Packer,
     descriptors: Stream,
     pages: Stream,
+    /// A page of zeros, and its descriptor.
+    zeros: Vec<u8>,
     zero: [u8; DESCRIPTOR_LEN as usize],
 }
 
@@ -169,18 +171,20 @@ impl<'a> PageWriter<'a> {
         sink: &'a mut dyn Sink,
     ) -> Result<Self> {
         let mut pages = Stream::new(pages_at);
-        pages.add(&vec![0; page_size as usize], sink)?;
+        let zeros = vec![0; page_size as usize];
+        pages.add(&zeros, sink)?;
         Ok(Self {
             sink,
             packer: Packer::new(page_size as usize),
             descriptors: Stream::new(descriptors_at),
             pages,
+            zeros,
             zero: descriptor(pages_at, page_size as u32, 0),
         })
     }
 
     fn add(&mut self, page: &[u8]) -> Result<()> {
-        let entry = if page.iter().all(|byte| *byte == 0) {
+        let entry = if page == self.zeros {
             self.zero
         } else {
             let at = self.pages.at();
