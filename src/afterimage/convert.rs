@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
+use crate::captured::tell_missing;
 use crate::cli::{Convert, Format};
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
@@ -30,9 +31,6 @@ use kdump::How;
 use linux::Kernel;
 use sink::{Flattened, Plain, Sink as _};
 use source::Source;
-
-/// Faults that are listed; `verify` lists all.
-const FAULTS_SHOWN: usize = 10;
 
 /// Runs the command.
 ///
@@ -96,13 +94,7 @@ pub fn convert(args: &Convert, interrupt: &Interrupt) -> Result<Exit> {
     if !is_done {
         return Ok(Exit::Interrupted);
     }
-    for fault in missing.iter().take(FAULTS_SHOWN) {
-        eprintln!("afterimage: missing: {fault}");
-    }
-    let hidden = missing.len().saturating_sub(FAULTS_SHOWN);
-    if hidden > 0 {
-        eprintln!("afterimage: missing: {hidden} more; `afterimage verify` lists the memory");
-    }
+    tell_missing(&missing);
     announce(args, &missing, started)?;
     Ok(if missing.is_empty() {
         Exit::Done

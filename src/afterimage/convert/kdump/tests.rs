@@ -242,4 +242,57 @@ proptest! {
             numbered.filter_map(|(n, page)| Some((n, content((*page)?)))).collect();
         prop_assert_eq!(found, expected);
     }
+
+    #[test]
+    fn changed_headers_never_panic(changes in proptest::collection::vec((0_usize..900, any::<u8>()), 1..6)) {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("core");
+        let mut bytes = small_core(&path);
+        for (at, value) in changes {
+            bytes[at] = value;
+        }
+        std::fs::write(&path, bytes).expect("write");
+        let Ok(core) = CoreFile::open(&path) else { return Ok(()) };
+        let contents = Contents::of(core.note_bytes());
+        let Ok(source) = Source::new(&core, &contents) else { return Ok(()) };
+        let Ok(kernel) = Kernel::of(&source) else { return Ok(()) };
+        let whole = source.pages(kernel.page_size).whole;
+        // Some changes make a machine of petabytes.
+        let len: u64 = whole.iter().map(PhysRange::len).sum();
+        let end = source.ram.last().map_or(0, |last| last.end);
+        if len < 1 << 20 && end < 1 << 40 {
+            let how = How { level: 0, is_incomplete: true };
+            let mut bytes = Bytes::default();
+            let _ = write(&source, kernel, &whole, how, &mut bytes, &Interrupt::never());
+        }
+    }
+}
+
+/// Writes a core of two pages with notes of a Linux to `path` and returns its bytes.
+fn small_core(path: &std::path::Path) -> Vec<u8> {
+    let ram = PhysRange {
+        start: BASE,
+        end: BASE + 2 * PAGE,
+    };
+    let mut dump = DumpFile::create(&path.with_extension("part"), &[ram]).expect("create");
+    dump.store(BASE, &[5; 2 * PAGE as usize]).expect("store");
+    let mut notes = NoteBytes::default();
+    let info = "OSRELEASE=6.1\nPAGESIZE=4096\nSYMBOL(init_uts_ns)=ffff000040000000\nOFFSET(uts_namespace.name)=4\n";
+    notes.add(b"VMCOREINFO", 0, info.as_bytes());
+    let gap = Gap {
+        range: PhysRange {
+            start: BASE + 2 * PAGE,
+            end: BASE + 4 * PAGE,
+        },
+        class: PageClass::Free,
+    };
+    notes.add_gaps(&[gap], true);
+    let mapping = Mapping {
+        vaddr: 0xffff_0000_4000_0000,
+        paddr: BASE,
+        len: 2 * PAGE,
+    };
+    dump.finish(&[mapping], notes.as_bytes(), path, true)
+        .expect("finish");
+    std::fs::read(path).expect("read")
 }

@@ -387,3 +387,40 @@ fn reader_that_goes_away_is_an_error() {
         err(&output)
     );
 }
+
+#[test]
+fn interrupted_conversion_leaves_nothing() {
+    let place = Place::new();
+    // A tebibyte of zeros takes far longer than the signal.
+    let core = changed(&place, |bytes| {
+        let len = (1_u64 << 40).to_le_bytes();
+        bytes[FIRST_LOAD + 40..FIRST_LOAD + 48].copy_from_slice(&len);
+    });
+    for to in ["kdump", "flattened"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_afterimage"))
+            .args([
+                "convert",
+                text(&core),
+                "--to",
+                to,
+                "-o",
+                text(&place.path("x")),
+            ])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let has_part = || fs::read_dir(place.0.path()).expect("directory").count() > 2;
+        while !has_part() {
+            assert!(
+                child.try_wait().expect("state").is_none(),
+                "it ended by itself"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()));
+        assert_eq!(child.wait().expect("ends").code(), Some(130));
+        assert_left(&place, &["line", "vmcore"]);
+    }
+}
