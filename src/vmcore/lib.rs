@@ -33,6 +33,7 @@ pub mod elf_core;
 mod error;
 #[cfg(feature = "alloc")]
 pub mod gap_map;
+pub mod linux;
 pub mod log_ring;
 pub mod notes;
 pub mod page_class;
@@ -41,7 +42,6 @@ pub mod page_tables;
 pub mod phys_memory;
 pub mod ranges;
 pub mod registers;
-pub mod vmcoreinfo;
 
 pub use checksum::{Crc32c, crc32c};
 pub use error::Error;

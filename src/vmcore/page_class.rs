@@ -114,17 +114,6 @@ impl PageClass {
         }
     }
 
-    /// Returns the bit of a [`DumpLevel`] that leaves such pages out; 0 for those that none does.
-    #[must_use]
-    pub const fn level_bit(self) -> u32 {
-        match self {
-            Self::Zero => DumpLevel::ZERO,
-            Self::Free => DumpLevel::FREE,
-            Self::AppData => DumpLevel::APP_DATA,
-            Self::Data | Self::Secret | Self::Unreadable | Self::Lost | Self::Skipped => 0,
-        }
-    }
-
     /// Tells whether the page's contents are known: it is in the dump or is zero.
     #[must_use]
     pub const fn is_known(self) -> bool {
@@ -151,13 +140,6 @@ mod tests {
     fn level_with_bit_five_is_unknown() {
         assert!(DumpLevel(32).has_unknown_bits());
         assert!(!DumpLevel(31).has_unknown_bits());
-    }
-
-    #[test]
-    fn only_filtered_classes_have_a_bit_of_the_level() {
-        let classes = (0..8).filter_map(PageClass::from_code);
-        let bits: std::vec::Vec<u32> = classes.map(PageClass::level_bit).collect();
-        assert_eq!(bits, [0, 1, 16, 8, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -4,13 +4,34 @@
 //! A file tells which pages are zero. Which ones were free, caches or the program's own data was known when the dump was
 //! made: what its list of gaps names is left out already, and nothing more can be.
 
-use vmcore::DumpLevel;
 use vmcore::afterimage_notes::Gap;
+use vmcore::{DumpLevel, PageClass};
 
 /// Returns the level of a dump with these gaps: zero pages take no room in any format.
 fn level_of(gaps: &[Gap]) -> u32 {
-    let bits = gaps.iter().map(|gap| gap.class.level_bit());
-    bits.fold(DumpLevel::ZERO, |level, bit| level | bit)
+    let found = gaps.iter().filter_map(|gap| bit_of(gap.class));
+    found.fold(DumpLevel::ZERO, |level, bit| level | bit)
+}
+
+/// Returns the bit that leaves out pages of this class.
+const fn bit_of(class: PageClass) -> Option<u32> {
+    match class {
+        PageClass::Zero => Some(DumpLevel::ZERO),
+        PageClass::Free => Some(DumpLevel::FREE),
+        PageClass::AppData => Some(DumpLevel::APP_DATA),
+        PageClass::Data
+        | PageClass::Secret
+        | PageClass::Unreadable
+        | PageClass::Lost
+        | PageClass::Skipped => None,
+    }
+}
+
+/// Returns the bits that are set in `level`, from the lowest on.
+fn bits(level: u32) -> impl Iterator<Item = u32> {
+    (0..u32::BITS)
+        .map(|shift| 1 << shift)
+        .filter(move |bit| level & bit != 0)
 }
 
 /// Returns the level of the converted dump, and what is to be said of the one that was asked for.
@@ -22,7 +43,7 @@ pub(super) fn level(asked: Option<u32>, gaps: &[Gap]) -> (u32, Vec<String>) {
     let mut remarks = Vec::new();
     if let Some(bits) = names(asked & !found) {
         remarks.push(format!(
-            "-d {asked}: {bits} cannot be applied: a dump does not tell which of its pages these are; they stay in it"
+            "-d {asked}: {bits} cannot be applied: a dump does not tell which of its pages these are; what is in it stays"
         ));
     }
     if let Some(bits) = names(found & !asked & !DumpLevel::ZERO) {
@@ -36,11 +57,7 @@ pub(super) fn level(asked: Option<u32>, gaps: &[Gap]) -> (u32, Vec<String>) {
 
 /// Returns the words for the bits of `level`; `None` without any.
 fn names(level: u32) -> Option<String> {
-    let bits = (0..u32::BITS).filter_map(|shift| {
-        let bit = 1_u32 << shift;
-        (level & bit != 0).then(|| bit.to_string())
-    });
-    let bits: Vec<String> = bits.collect();
+    let bits: Vec<String> = bits(level).map(|bit| bit.to_string()).collect();
     match bits.as_slice() {
         [] => None,
         [bit] => Some(format!("bit {bit}")),
@@ -51,7 +68,7 @@ fn names(level: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vmcore::{PageClass, PhysRange};
+    use vmcore::PhysRange;
 
     fn gap(class: PageClass) -> Gap {
         Gap {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a header wants to know of the crashed kernel: from Linux's VMCOREINFO and memory, where the dump is of a Linux.
 
+use vmcore::PAGE_SIZE;
+use vmcore::linux::{Key, Vmcoreinfo};
 use vmcore::notes::{HEADER_LEN, Note, Notes, VMCOREINFO};
-use vmcore::{PAGE_SIZE, vmcoreinfo};
 
 use super::headers::Names;
 use super::source::Source;
@@ -34,24 +35,19 @@ impl Kernel {
     ///
     /// [`Error::NotCore`] for a page size that arm64 does not have.
     pub(super) fn of(source: &Source<'_>) -> Result<Self> {
-        let note = find(source.core, VMCOREINFO);
-        let text = note.map_or(&[][..], |note| note.desc);
-        let number = |key, radix| {
-            let digits = vmcoreinfo::value(text, key)?;
-            u64::from_str_radix(digits.trim_start_matches("0x"), radix).ok()
-        };
+        let note = source
+            .core
+            .notes()
+            .find(|note| note.name == VMCOREINFO.as_bytes());
+        let info = Vmcoreinfo::new(note.map_or(&[], |note| note.desc));
         let first = source.ram.first().map_or(0, |range| range.start);
         Ok(Self {
-            page_size: note.map_or(Ok(PAGE_SIZE), |note| page_size(source.core, &note))?,
-            phys_base: number("NUMBER(PHYS_OFFSET)", 16).unwrap_or(first),
-            crash_time: number("CRASHTIME", 10).unwrap_or(0),
-            names: names(source, text, number("SYMBOL(init_uts_ns)", 16)),
+            page_size: note.map_or(Ok(PAGE_SIZE), |note| page_size(source.core, &note, &info))?,
+            phys_base: info.number("PHYS_OFFSET").unwrap_or(first),
+            crash_time: info.decimal("CRASHTIME").unwrap_or(0),
+            names: names(source, &info),
         })
     }
-}
-
-fn find<'a>(core: &'a CoreFile, name: &str) -> Option<Note<'a>> {
-    core.notes().find(|note| note.name == name.as_bytes())
 }
 
 /// Returns offset and length of the payload of the note `name` in `notes`; zeros without one.
@@ -74,36 +70,30 @@ pub(super) fn places(notes: &[u8]) -> [(u64, u64); 2] {
     [VMCOREINFO, ERASEINFO].map(|name| place_of(notes, name))
 }
 
-fn page_size(core: &CoreFile, note: &Note<'_>) -> Result<u64> {
-    let Some(text) = vmcoreinfo::value(note.desc, "PAGESIZE") else {
+fn page_size(core: &CoreFile, note: &Note<'_>, info: &Vmcoreinfo<'_>) -> Result<u64> {
+    let key = Key::Bare("PAGESIZE");
+    if !info.has(key) {
         return Ok(PAGE_SIZE);
-    };
-    let size = text.parse().ok().filter(|size| PAGE_SIZES.contains(size));
-    size.ok_or_else(|| Error::NotCore {
-        path: core.path().to_path_buf(),
-        offset: core.notes_offset().saturating_add(note.offset as u64),
-        what: format!(
-            "pages of {:?} bytes are none of arm64's; VMCOREINFO",
-            crate::terminal::harmless(text)
-        ),
-    })
+    }
+    let size = info.decimal("PAGESIZE").ok();
+    size.filter(|size| PAGE_SIZES.contains(size))
+        .ok_or_else(|| Error::NotCore {
+            path: core.path().to_path_buf(),
+            offset: core.notes_offset().saturating_add(note.offset as u64),
+            what: format!("{}: no page size of arm64; note", info.refuse(key)),
+        })
 }
 
 /// Returns Linux's names as its memory has them, if they agree with VMCOREINFO; else what VMCOREINFO says.
-fn names(source: &Source<'_>, text: &[u8], address: Option<u64>) -> Names {
-    let Some(release) = vmcoreinfo::value(text, "OSRELEASE") else {
-        let system = if source.contents.is_afterimage() {
-            "Afterimage"
-        } else {
-            ""
-        };
-        return Names::new(system, "");
+fn names(source: &Source<'_>, info: &Vmcoreinfo<'_>) -> Names {
+    let Ok(release) = info.text("OSRELEASE") else {
+        let is_ours = source.contents.is_afterimage();
+        return Names::new(if is_ours { "Afterimage" } else { "" }, "");
     };
-    let offset = vmcoreinfo::value(text, "OFFSET(uts_namespace.name)");
-    let offset = offset.and_then(|digits| digits.parse::<u64>().ok());
     let read = || {
         let mut bytes = [0; Names::LEN];
-        let at = address?.checked_add(offset?)?;
+        let offset = info.offset("uts_namespace.name").ok()?;
+        let at = info.symbol("init_uts_ns").ok()?.checked_add(offset)?;
         source.core.read_virtual(at, &mut bytes).ok()?;
         let names = Names::from_memory(bytes);
         (names.system() == b"Linux" && names.release() == release.as_bytes()).then_some(names)

@@ -255,7 +255,7 @@ fn page_size_that_arm64_does_not_have_is_refused() {
         notes.add(b"VMCOREINFO", 0, info.as_bytes());
         machine.notes.push(notes.as_bytes().to_vec());
         assert_exit(&place.receive(&machine.line()), 0);
-        assert_refused(&place, &place.vmcore(), "are none of arm64's");
+        assert_refused(&place, &place.vmcore(), "no page size of arm64");
     }
 }
 
