@@ -9,6 +9,7 @@ pub mod artefacts;
 pub mod backtrace;
 pub mod bridge;
 pub mod console;
+pub mod converted;
 pub mod device_tree;
 pub mod dump;
 pub mod gdb_remote;

@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use blackbox::backtrace::assert_readelf_accepts;
+use blackbox::converted::{Reader, assert_readers_agree};
 use blackbox::dump::{Dump, Load, Note, merged};
 use blackbox::memory::{PAGE, Pages};
 use blackbox::process::run;
@@ -190,6 +191,16 @@ fn check(row: &Row) {
     assert!(
         last.contains("Bye!"),
         "the last thing Linux says before the jump is not the end of its log: {last:?}"
+    );
+    let kdump = assert_readers_agree(&dump, 0, &[Reader::Libkdumpfile, Reader::Drgn]);
+    let names = fs::read(kdump)
+        .expect("kdump")
+        .get(12..402)
+        .map(<[u8]>::to_vec);
+    let names = String::from_utf8_lossy(&names.expect("utsname")).into_owned();
+    assert!(
+        names.contains("Linux") && names.contains(" SMP ") && names.contains("aarch64"),
+        "names are Linux's own: {names:?}"
     );
 }
 

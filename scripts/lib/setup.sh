@@ -116,5 +116,5 @@ ensure_tools() {
         echo 'kexec-tools kexec-tools/load_kexec boolean false' | as_root debconf-set-selections
     fi
     ensure_packages python3 gcc libc6-dev git gdb-multiarch device-tree-compiler makedumpfile kexec-tools \
-        binutils-aarch64-linux-gnu qemu-user-static cpio shellcheck e2fsprogs
+        binutils-aarch64-linux-gnu qemu-user-static cpio shellcheck e2fsprogs python3-libkdumpfile
 }

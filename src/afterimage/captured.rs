@@ -20,6 +20,17 @@ use crate::terminal::harmless;
 /// Faults that are listed; `verify` lists all.
 const FAULTS_SHOWN: usize = 10;
 
+/// Tells the user on standard error what is missing from a dump.
+pub fn tell_missing(faults: &[String]) {
+    for fault in faults.iter().take(FAULTS_SHOWN) {
+        eprintln!("afterimage: missing: {fault}");
+    }
+    let hidden = faults.len().saturating_sub(FAULTS_SHOWN);
+    if hidden > 0 {
+        eprintln!("afterimage: missing: {hidden} more; `afterimage verify` lists the memory");
+    }
+}
+
 /// A dump in its file.
 #[derive(Debug)]
 pub struct Captured {
@@ -49,13 +60,7 @@ impl Captured {
 
     /// Tells the user on standard error: path, size, time, gaps, and what is missing.
     pub fn announce(&self) {
-        for fault in self.ended.faults.iter().take(FAULTS_SHOWN) {
-            eprintln!("afterimage: missing: {fault}");
-        }
-        let hidden = self.ended.faults.len().saturating_sub(FAULTS_SHOWN);
-        if hidden > 0 {
-            eprintln!("afterimage: missing: {hidden} more; `afterimage verify` lists the memory");
-        }
+        tell_missing(&self.ended.faults);
         for line in self.corrupted_code().iter().chain(&self.moved()) {
             eprintln!("afterimage: {line}");
         }

@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::link::Link;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Dmesg(Dmesg),
     /// Start gdb on a dump.
     Gdb(Gdb),
+    /// Write a dump in another format, for makedumpfile, crash and libkdumpfile.
+    Convert(Convert),
     /// Ask a running kernel whether a crash would leave a dump.
     Status(Ask),
     /// Ask a running kernel what a dump would hold now, and how long it would take.
@@ -161,13 +164,69 @@ pub struct Gdb {
     pub gdb_args: Vec<OsString>,
 }
 
+/// A format of `convert`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// An ELF core, as `receive` writes it.
+    Elf,
+    /// makedumpfile's compressed format, version 6, with zlib.
+    Kdump,
+    /// The same as a stream, which `makedumpfile -R` makes a file of.
+    Flattened,
+}
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The dump.
+    pub vmcore: PathBuf,
+    /// The format to write.
+    #[arg(long, value_enum)]
+    pub to: Format,
+    /// makedumpfile's dump level, 0 to 31; what a file does not tell is not applied [default: the dump's own].
+    #[arg(short = 'd', long = "level", value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(0..=31))]
+    pub level: Option<u32>,
+    /// The file to write; `-` is standard output, for `flattened` only.
+    #[arg(short = 'o', long = "output", value_name = "OUT")]
+    pub output: PathBuf,
+    /// Overwrite the file.
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl Convert {
+    /// Returns whether the result goes to standard output.
+    #[must_use]
+    pub fn is_to_stdout(&self) -> bool {
+        self.output.as_os_str() == "-"
+    }
+}
+
+impl Cli {
+    /// Returns what is wrong with arguments that are right one by one.
+    ///
+    /// # Errors
+    ///
+    /// A usage error.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        match &self.command {
+            Command::Convert(convert)
+                if convert.is_to_stdout() && convert.to != Format::Flattened =>
+            {
+                let text = "only --to flattened can go to standard output: the other formats are not written in order";
+                Err(Self::command().error(ErrorKind::ArgumentConflict, text))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn grammar_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 
@@ -208,5 +267,24 @@ mod tests {
     fn zero_timeout_is_a_usage_error() {
         let args = ["afterimage", "receive", "-", "-o", "x", "--timeout", "0"];
         assert!(Cli::try_parse_from(args).is_err());
+    }
+
+    #[test]
+    fn only_a_stream_goes_to_standard_output() {
+        let parse = |to| {
+            let args = ["afterimage", "convert", "x", "--to", to, "-o", "-"];
+            Cli::try_parse_from(args).expect("each is right").check()
+        };
+        assert!(parse("flattened").is_ok());
+        assert!(parse("elf").is_err() && parse("kdump").is_err());
+    }
+
+    #[test]
+    fn level_above_31_is_a_usage_error() {
+        for (level, is_ok) in [("31", true), ("32", false), ("-1", false), ("x", false)] {
+            let args = ["afterimage", "convert", "x", "--to", "elf", "-o", "y", "-d"];
+            let parsed = Cli::try_parse_from(args.into_iter().chain([level]));
+            assert_eq!(parsed.is_ok(), is_ok, "{level}");
+        }
     }
 }

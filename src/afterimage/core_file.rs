@@ -7,11 +7,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use vmcore::elf_core::{EHDR_LEN, PHDR_LEN, PN_XNUM, PT_LOAD, PT_NOTE, Segment};
+use vmcore::elf_core::{
+    DUMP_ELF_INCOMPLETE, EHDR_LEN, PHDR_LEN, PN_XNUM, PT_LOAD, PT_NOTE, Segment,
+};
 use vmcore::notes::{Note, Notes, NotesEnd};
-use vmcore::{FaultCause, PhysMemory, ReadFault};
+use vmcore::{FaultCause, PhysMemory, PhysRange, ReadFault};
 
 use crate::error::{Error, Result};
+use crate::phys_ranges::merged;
 use crate::unwind::Memory;
 
 /// Most bytes of notes that are read: a thousand CPUs with all their notes stay far below.
@@ -32,6 +35,7 @@ pub struct CoreFile {
     /// Where the notes lie in the file.
     notes_offset: u64,
     missing_bytes: u64,
+    flags: u32,
 }
 
 /// Fields of the headers at fixed offsets.
@@ -74,6 +78,7 @@ impl CoreFile {
             notes: Vec::new(),
             notes_offset: 0,
             missing_bytes: 0,
+            flags: 0,
         };
         let (table_offset, count) = core.read_header()?;
         core.read_segments(table_offset, count)?;
@@ -106,7 +111,7 @@ impl CoreFile {
     }
 
     /// Checks the ELF header; returns where the program headers are and how many.
-    fn read_header(&self) -> Result<(u64, u64)> {
+    fn read_header(&mut self) -> Result<(u64, u64)> {
         let bytes = self.read_at(0, EHDR_LEN as u64, "the ELF header")?;
         let header = Fields(&bytes);
         if header.bytes(0) != *b"\x7fELF" {
@@ -143,6 +148,7 @@ impl CoreFile {
             }
             count => u64::from(count),
         };
+        self.flags = header.u32(48);
         Ok((header.u64(32), count))
     }
 
@@ -270,6 +276,42 @@ impl CoreFile {
         self.missing_bytes
     }
 
+    /// Returns whether its own header says that not all of the dump is in it: makedumpfile's flag for a disk that got full.
+    #[must_use]
+    pub const fn is_flagged_incomplete(&self) -> bool {
+        self.flags & DUMP_ELF_INCOMPLETE != 0
+    }
+
+    /// Returns how much of a segment's memory the file holds: all of it, unless the file was cut off.
+    fn held_len(&self, segment: &Segment) -> u64 {
+        let in_file = self.len.saturating_sub(segment.offset);
+        if in_file < segment.file_len {
+            in_file
+        } else {
+            segment.mem_len
+        }
+    }
+
+    /// Returns the physical memory that the segments describe, each byte once.
+    #[must_use]
+    pub fn described(&self) -> Vec<PhysRange> {
+        self.physical(|segment| segment.mem_len)
+    }
+
+    /// Returns the physical memory that the file holds, each byte once.
+    #[must_use]
+    pub fn held(&self) -> Vec<PhysRange> {
+        self.physical(|segment| self.held_len(segment))
+    }
+
+    fn physical(&self, len_of: impl Fn(&Segment) -> u64) -> Vec<PhysRange> {
+        let range = |segment: &Segment| PhysRange {
+            start: segment.paddr,
+            end: segment.paddr.saturating_add(len_of(segment)),
+        };
+        merged(self.loads.iter().map(range).collect())
+    }
+
     /// Reads memory; returns whether all of it is in the dump.
     fn read(
         &self,
@@ -287,10 +329,10 @@ impl CoreFile {
                 .iter()
                 .rev()
                 .filter_map(|i| self.loads.get(*i))
-                .find(|s| at.wrapping_sub(start_of(s)) < s.mem_len)
+                .find(|s| at.wrapping_sub(start_of(s)) < self.held_len(s))
                 .ok_or(at)?;
             let inside = at.wrapping_sub(start_of(found));
-            let available = found.mem_len.saturating_sub(inside);
+            let available = self.held_len(found).saturating_sub(inside);
             let take = usize::try_from(available)
                 .unwrap_or(usize::MAX)
                 .min(out.len());
@@ -350,7 +392,6 @@ mod tests {
     use crate::dump_file::{DumpFile, Mapping};
     use crate::note_bytes::NoteBytes;
     use proptest::prelude::*;
-    use vmcore::PhysRange;
     use vmcore::registers::PrStatus;
 
     const LEN: u64 = 0x2000;

@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use vmcore::elf_core::{EHDR_LEN, PHDR_LEN, PN_XNUM, PT_NOTE, SHDR_LEN};
+use vmcore::elf_core::{DUMP_ELF_INCOMPLETE, EHDR_LEN, PHDR_LEN, PN_XNUM, PT_NOTE, SHDR_LEN};
 use vmcore::gap_map::GapMap;
 use vmcore::{PAGE_SIZE, PageClass, PhysRange};
 
@@ -22,6 +22,9 @@ use headers::{elf_header, put_load, put_phdr, section_zero};
 
 /// Bytes in front of the memory for headers and notes.
 pub const RESERVED: u64 = 128 << 10;
+
+/// A page of zeros, to compare with.
+static ZEROS: [u8; PAGE_SIZE as usize] = [0; PAGE_SIZE as usize];
 
 /// A mapping that becomes segments: `len` bytes at `vaddr` show the memory at `paddr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct DumpFile {
     stored_bytes: u64,
     /// It may hold anything where nothing is known.
     is_old: bool,
+    /// e_flags of the header.
+    flags: u32,
 }
 
 /// Returns the name of the file while it is being received.
@@ -105,7 +110,13 @@ impl DumpFile {
             classes: GapMap::new(),
             stored_bytes: 0,
             is_old,
+            flags: 0,
         })
+    }
+
+    /// Flags the file as incomplete in its header, as makedumpfile does.
+    pub const fn flag_incomplete(&mut self) {
+        self.flags |= DUMP_ELF_INCOMPLETE;
     }
 
     /// Returns the RAM ranges in ascending order.
@@ -143,7 +154,7 @@ impl DumpFile {
         let Some(offset) = self.file_offset(range) else {
             return Ok(());
         };
-        if page.iter().all(|b| *b == 0) {
+        if ZEROS.get(..page.len()) == Some(page) {
             return self.mark(range, PageClass::Zero);
         }
         self.file
@@ -235,14 +246,13 @@ impl DumpFile {
             return Ok(());
         }
         // Not every file system has holes.
-        let zeros = [0; PAGE_SIZE as usize];
         let mut at = offset;
         let end = offset.saturating_add(range.len());
         while at < end {
             let len = usize::try_from(end.saturating_sub(at))
-                .map_or(zeros.len(), |len| len.min(zeros.len()));
+                .map_or(ZEROS.len(), |len| len.min(ZEROS.len()));
             self.file
-                .write_all_at(zeros.get(..len).unwrap_or_default(), at)
+                .write_all_at(ZEROS.get(..len).unwrap_or_default(), at)
                 .map_err(Error::file("write", &self.path))?;
             at = at.saturating_add(len as u64);
         }
@@ -302,10 +312,13 @@ impl DumpFile {
             start: mapping.paddr,
             end: mapping.paddr.saturating_add(mapping.len),
         };
-        for (ram, offset) in &self.storage {
+        let first = self
+            .storage
+            .partition_point(|(ram, _)| ram.end <= mapped.start);
+        for (ram, offset) in self.storage.get(first..).unwrap_or_default() {
             let shared = ram.intersection(&mapped);
             if shared.is_empty() {
-                continue;
+                break;
             }
             let mut run: Option<PhysRange> = None;
             for (piece, class) in self.pieces_of(shared) {
@@ -359,7 +372,7 @@ impl DumpFile {
         );
         table.extend_from_slice(&loads);
         let count_field = if has_many { PN_XNUM } else { count as u16 };
-        let mut header = elf_header(table_at, count_field, has_many);
+        let mut header = elf_header(table_at, count_field, has_many, self.flags);
         if has_many {
             header.extend_from_slice(&section_zero(count as u32));
         }

@@ -119,6 +119,17 @@ pub enum Error {
         /// What was found there.
         what: String,
     },
+    /// Memory that the dump should hold cannot be read from it.
+    #[error("{}: cannot read the memory at {address:#x}", path.display())]
+    Unreadable {
+        /// The dump.
+        path: PathBuf,
+        /// The physical address.
+        address: u64,
+    },
+    /// The output is there, and is nothing that a file could replace.
+    #[error("{} is no regular file: not replaced", .0.display())]
+    NoFile(PathBuf),
     /// The ELF file with the symbols cannot be used.
     #[error("{}: cannot use as ELF with symbols: {what}", path.display())]
     BadElf {

@@ -16,6 +16,7 @@ use crate::interrupts::{interrupt_lines, interrupts_json};
 use crate::moved::{moved_json, moved_lines};
 use crate::output::{print, size};
 use crate::page_tables::{page_table_lines, page_tables_json};
+use crate::phys_ranges::merged;
 use crate::symbols::hex;
 use crate::system_state::{fp_json, fp_lines, sysreg_lines, sysregs_json};
 use crate::terminal::harmless;
@@ -87,6 +88,9 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
             core.missing_bytes()
         ));
     }
+    if core.is_flagged_incomplete() {
+        faults.push(FLAGGED.to_owned());
+    }
     for range in of_class(contents, PageClass::Lost) {
         faults.push(format!(
             "memory {:#x}..{:#x} ({}) was lost",
@@ -114,6 +118,9 @@ pub fn faults(core: &CoreFile, contents: &Contents<'_>) -> Vec<String> {
     }
     faults
 }
+
+/// What is said of a file whose header says that it is incomplete.
+const FLAGGED: &str = "what whoever wrote the file had no room for, or had lost: its ELF header is flagged (e_flags 1)";
 
 /// What is missing from a minimal dump.
 pub const MINIMAL: &str = "most of memory: this is the minimal dump, which the crashed kernel sends itself when no capture kernel can be entered (registers, stacks, log, kernel data)";
@@ -162,22 +169,11 @@ fn left_out(contents: &Contents<'_>) -> String {
 }
 
 /// Returns the RAM that the dump describes, gaps included, as few ranges as possible.
-fn ram(core: &CoreFile, contents: &Contents<'_>) -> Vec<PhysRange> {
-    let loads = core.loads().iter().map(|s| PhysRange {
-        start: s.paddr,
-        end: s.paddr.saturating_add(s.mem_len),
-    });
-    let gaps = contents.gaps.iter().flatten().map(|g| g.range);
-    let mut all: Vec<PhysRange> = loads.chain(gaps).collect();
-    all.sort();
-    let mut merged: Vec<PhysRange> = Vec::new();
-    for range in all {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
+#[must_use]
+pub fn ram(core: &CoreFile, contents: &Contents<'_>) -> Vec<PhysRange> {
+    let mut all = core.described();
+    all.extend(contents.gaps.iter().flatten().map(|gap| gap.range));
+    merged(all)
 }
 
 fn range_json(range: &PhysRange) -> Value {

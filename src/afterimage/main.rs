@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use afterimage::cli::{Cli, Command};
 use afterimage::error::{Error, Exit, Result};
 use afterimage::interrupt::Interrupt;
-use afterimage::{ask, bt, dmesg, gdb, inspect, receive, run, watch};
+use afterimage::{ask, bt, convert, dmesg, gdb, inspect, receive, run, watch};
 use clap::Parser as _;
 
 fn dispatch(command: &Command) -> Result<Exit> {
@@ -21,13 +21,18 @@ fn dispatch(command: &Command) -> Result<Exit> {
         Command::Bt(args) => bt::bt(args),
         Command::Dmesg(args) => dmesg::dmesg(args),
         Command::Gdb(args) => gdb::gdb(args),
+        Command::Convert(args) => convert::convert(args, &interrupt()?),
         Command::Status(args) => ask::status(args, &interrupt()?),
         Command::Estimate(args) => ask::estimate(args, &interrupt()?),
     }
 }
 
 fn main() -> ExitCode {
-    let exit = match dispatch(&Cli::parse().command) {
+    let cli = Cli::parse();
+    if let Err(error) = cli.check() {
+        error.exit();
+    }
+    let exit = match dispatch(&cli.command) {
         Ok(exit) => exit,
         // A reader that has seen enough (`| head`) is no failure.
         Err(Error::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,

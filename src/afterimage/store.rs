@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal};
 use crate::note_bytes::NoteBytes;
 use crate::note_segments::NoteSegments;
+use crate::phys_ranges::merged;
 use crate::unwind::Memory;
 
 /// Time between two writings of the headers, so that even a killed receiver leaves a core of what it stored. It doubles
@@ -393,33 +394,4 @@ fn ram(ranges: &[Range]) -> Result<Vec<PhysRange>> {
     Ok(merged(made.map_err(|e: vmcore::Error| {
         Error::Manifest(e.to_string())
     })?))
-}
-
-/// Returns the ranges without overlaps: the kernel's text mapping shows memory that the linear mapping shows too.
-fn merged(mut ranges: Vec<PhysRange>) -> Vec<PhysRange> {
-    ranges.sort();
-    let mut out: Vec<PhysRange> = Vec::new();
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => out.push(range),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn overlapping_mappings_are_one_range_of_memory() {
-        let range = |start, end| PhysRange { start, end };
-        let all = vec![
-            range(0x4000, 0x9000),
-            range(0x5000, 0x6000),
-            range(0xa000, 0xb000),
-        ];
-        assert_eq!(merged(all), [range(0x4000, 0x9000), range(0xa000, 0xb000)]);
-    }
 }

@@ -25,6 +25,8 @@ pub const PN_XNUM: u16 = 0xffff;
 pub const PT_LOAD: u32 = 1;
 /// Segment type of notes.
 pub const PT_NOTE: u32 = 4;
+/// e_flags that says: not all of the dump is in the file (makedumpfile, IMPLEMENTATION, "The incomplete elf DUMPFILE").
+pub const DUMP_ELF_INCOMPLETE: u32 = 1;
 /// p_flags of readable, writable, executable memory.
 pub const PF_RWX: u32 = 7;
 

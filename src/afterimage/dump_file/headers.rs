@@ -32,7 +32,7 @@ pub(super) fn put_load(
 }
 
 /// Returns the ELF header (gABI figure 4-3) of a little-endian AArch64 core.
-pub(super) fn elf_header(table_at: u64, count: u16, has_section: bool) -> Vec<u8> {
+pub(super) fn elf_header(table_at: u64, count: u16, has_section: bool, flags: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(EHDR_LEN + SHDR_LEN);
     out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     out.extend_from_slice(&4_u16.to_le_bytes()); // ET_CORE
@@ -42,7 +42,7 @@ pub(super) fn elf_header(table_at: u64, count: u16, has_section: bool) -> Vec<u8
     for field in [0, table_at, section_at] {
         out.extend_from_slice(&field.to_le_bytes());
     }
-    out.extend_from_slice(&0_u32.to_le_bytes()); // e_flags
+    out.extend_from_slice(&flags.to_le_bytes()); // e_flags
     let (section_len, sections) = if has_section {
         (SHDR_LEN as u16, 1)
     } else {

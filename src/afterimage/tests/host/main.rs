@@ -3,6 +3,7 @@
 
 mod answers;
 mod commands;
+mod convert;
 mod corrupted;
 mod early;
 mod lines;
