@@ -29,6 +29,8 @@ pub mod journal;
 pub mod keyboard;
 pub mod line_speed;
 pub mod link;
+pub mod linux_info;
+pub mod linux_log;
 pub mod moved;
 pub mod note_bytes;
 pub mod note_segments;
