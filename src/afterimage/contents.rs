@@ -147,6 +147,15 @@ impl<'a> Contents<'a> {
         self.reason.is_some() || self.kernel.is_some()
     }
 
+    /// Returns the VMCOREINFO of a crashed Linux; nothing of an Afterimage kernel, whatever notes there are.
+    #[must_use]
+    pub const fn linux(&self) -> Option<&Vmcoreinfo<'a>> {
+        if self.is_afterimage() {
+            return None;
+        }
+        self.vmcoreinfo.as_ref()
+    }
+
     /// Returns whether the crashed kernel itself sent what it could.
     #[must_use]
     pub fn is_minimal(&self) -> bool {

@@ -46,9 +46,9 @@ pub fn dmesg(args: &Dmesg) -> Result<Exit> {
 ///
 /// [`Error::Absent`] when the dump names no log or what lies there is none.
 pub fn log_text(core: &CoreFile, contents: &Contents<'_>) -> Result<Log> {
-    match &contents.vmcoreinfo {
-        Some(info) if !contents.is_afterimage() => linux_log(core, info),
-        _ => own_log(core, contents),
+    match contents.linux() {
+        Some(info) => linux_log(core, info),
+        None => own_log(core, contents),
     }
 }
 

@@ -331,7 +331,13 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
         );
     }
     for (cpu, status) in contents.cpus() {
-        let how = contents.stop_name(cpu).unwrap_or("stop status unknown");
+        let how = match contents.linux() {
+            Some(_) => format!("process {}", status.pid),
+            None => contents
+                .stop_name(cpu)
+                .unwrap_or("stop status unknown")
+                .to_owned(),
+        };
         line(
             "CPU",
             format!(

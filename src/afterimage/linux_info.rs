@@ -37,10 +37,7 @@ struct Told {
 impl Told {
     /// Returns nothing for a kernel other than Linux.
     fn of(core: &CoreFile, contents: &Contents<'_>) -> Option<Self> {
-        let info = contents
-            .vmcoreinfo
-            .as_ref()
-            .filter(|_| !contents.is_afterimage())?;
+        let info = contents.linux()?;
         let mut unknown = Vec::new();
         let panic = last_words(core, info).unwrap_or_else(|error| {
             unknown.push(format!("log: {error}"));

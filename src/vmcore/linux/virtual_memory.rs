@@ -102,3 +102,57 @@ impl<M: PhysMemory> VirtualMemory<M> {
         Ok(u16::from_le_bytes(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::testing::{Guest, START};
+
+    #[test]
+    fn words_are_read_little_endian_by_virtual_address() {
+        let mut guest = Guest::new(0x100);
+        guest.put_u64(START + 8, 0x1122_3344_5566_7788);
+        let mut memory = guest.memory();
+        assert_eq!(memory.u64(START + 8), Ok(0x1122_3344_5566_7788));
+        assert_eq!(memory.u32(START + 8), Ok(0x5566_7788));
+        assert_eq!(memory.u16(START + 14), Ok(0x1122));
+    }
+
+    #[test]
+    fn read_behind_a_cached_mapping_is_translated_anew() {
+        let mut guest = Guest::new(0x100);
+        guest.put_u64(START, 7);
+        let mut memory = guest.memory();
+        assert_eq!(memory.u64(START), Ok(7));
+        // The next GiB is not mapped, the one before neither.
+        let next = START - 0x1000 + 0x4000_0000;
+        let not_mapped = |va| Error::NotMapped {
+            va,
+            level: 1,
+            descriptor: 0,
+        };
+        assert_eq!(memory.u64(next), Err(not_mapped(next)));
+        assert_eq!(memory.u64(START - 0x2000), Err(not_mapped(START - 0x2000)));
+        assert_eq!(memory.u64(START), Ok(7));
+    }
+
+    #[test]
+    fn read_that_leaves_memory_names_the_physical_address() {
+        let guest = Guest::new(0x100);
+        let error = guest.memory().u64(START + 0xfc).unwrap_err();
+        assert!(
+            matches!(error, Error::Read(fault) if fault.address == 0x4000_1100),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn linear_map_serves_where_the_tables_do_not() {
+        let mut guest = Guest::new(0x100);
+        guest.put_u64(START, 7);
+        let linear = 0xffff_ff80_0000_1000;
+        assert!(guest.memory().u64(linear).is_err());
+        guest.note.push_str("NUMBER(PHYS_OFFSET)=0x40000000\n");
+        assert_eq!(guest.memory().u64(linear), Ok(7));
+    }
+}
