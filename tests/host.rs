@@ -63,6 +63,15 @@ pub fn bt(vmcore: &Path, elf: &Path) -> String {
     run(command("bt").arg(vmcore).arg("--elf").arg(elf), LIMIT).success()
 }
 
+/// What `bt` prints of a Linux, with nothing but the dump.
+///
+/// # Panics
+/// It fails.
+#[must_use]
+pub fn linux_bt(vmcore: &Path) -> String {
+    run(command("bt").arg(vmcore), LIMIT).success()
+}
+
 /// What `dmesg` prints.
 ///
 /// # Panics

@@ -202,6 +202,79 @@ fn check(row: &Row) {
         names.contains("Linux") && names.contains(" SMP ") && names.contains("aarch64"),
         "names are Linux's own: {names:?}"
     );
+    assert_eq!(host::dmesg(&vmcore), log, "our dmesg, and vmcore-dmesg");
+    assert_backtrace_agrees(&host::linux_bt(&vmcore), &log, row);
+    assert_info_agrees(&host::info(&vmcore), &dump.notes, row);
+}
+
+/// Compares our backtrace with the one that Linux printed of itself, symbol, offset and size; ours begins deeper, since Linux walked
+/// its stack before it saved the registers.
+fn assert_backtrace_agrees(ours: &str, log: &str, row: &Row) {
+    let message = |line: &str| line.split_once("] ").map(|(_, text)| text.to_owned());
+    let theirs: Vec<String> = log
+        .lines()
+        .filter_map(message)
+        .skip_while(|text| text != "Call trace:")
+        .skip(1)
+        .take_while(|text| text.starts_with(' '))
+        .map(|text| text.trim().to_owned())
+        .collect();
+    let is_panic = |name: &String| name.starts_with("panic+");
+    let since_panic = theirs
+        .iter()
+        .position(is_panic)
+        .expect("panic() in the log")
+        + 1;
+    let expected = &theirs[since_panic..];
+    for name in ["sysrq_handle_crash", "write_sysrq_trigger", "el0t_64_sync"] {
+        let is_there = expected.iter().any(|frame| frame.starts_with(name));
+        assert!(is_there, "{name} is not in Linux's own trace: {theirs:?}");
+    }
+    let frames = |text: &str| -> Vec<String> {
+        let name = |line: &str| line.rsplit_once(" in ").map(|(_, name)| name.to_owned());
+        text.lines().filter_map(name).collect()
+    };
+    let cpus: Vec<&str> = ours.split("CPU ").skip(1).collect();
+    assert_eq!(cpus.len().to_string(), row.cpus, "{ours}");
+    assert!(!ours.contains("stopped"), "{ours}");
+    assert!(!ours.contains("??"), "{ours}");
+    let crashed: Vec<Vec<String>> = cpus
+        .iter()
+        .map(|cpu| frames(cpu))
+        .filter(|frames| frames.iter().any(is_panic))
+        .collect();
+    assert_eq!(crashed.len(), 1, "CPUs in panic():\n{ours}");
+    let since_panic = crashed[0].iter().position(is_panic).expect("found") + 1;
+    assert_eq!(&crashed[0][since_panic..], expected, "{ours}\n{log}");
+}
+
+/// Compares what `info` says with the notes, and with the machine.
+fn assert_info_agrees(info: &serde_json::Value, notes: &[Note], row: &Row) {
+    let note = notes.iter().find(|note| note.name == "VMCOREINFO");
+    let note = String::from_utf8_lossy(&note.expect("VMCOREINFO").desc).into_owned();
+    let value = |key: &str| {
+        let value = note.lines().find_map(|line| line.strip_prefix(key));
+        value.unwrap_or_else(|| panic!("no {key} in {note}"))
+    };
+    let linux = &info["linux"];
+    let version = fs::read_to_string(artefacts::root().join("target/linux/version"));
+    assert_eq!(linux["release"], version.expect("a version").trim());
+    assert_eq!(linux["release"], value("OSRELEASE="));
+    assert_eq!(linux["build_id"], value("BUILD-ID="));
+    assert_eq!(linux["crash_time"].to_string(), value("CRASHTIME="));
+    assert_eq!(linux["page_bytes"].to_string(), value("PAGESIZE="));
+    let offset = u64::from_str_radix(value("KERNELOFFSET="), 16).expect("an offset");
+    assert_eq!(linux["kaslr_offset"], offset);
+    // max has LPA2, with which Debian's kernel takes 52 bits; cortex-a72 and a53 have not.
+    let va_bits = if row.cpu == MAX { 52 } else { 48 };
+    assert_eq!(linux["va_bits"], va_bits);
+    let panic = [
+        "sysrq: Trigger a crash",
+        "Kernel panic - not syncing: sysrq triggered crash",
+    ];
+    assert_eq!(linux["panic"], serde_json::json!(panic));
+    assert_eq!(linux["unknown"], serde_json::json!([]));
+    assert_eq!(info["source"], "linux");
 }
 
 /// What the crashed Linux left for its capture kernel.

@@ -11,6 +11,7 @@ use crate::contents::Contents;
 use crate::core_file::CoreFile;
 use crate::corrupted_code::corrupted_code;
 use crate::error::{Error, Exit, Result};
+use crate::linux_backtrace::linux_report;
 use crate::output::print;
 use crate::symbols::Symbols;
 use crate::terminal::harmless;
@@ -68,6 +69,9 @@ pub fn report(
     symbols: Option<&Symbols>,
     all: bool,
 ) -> String {
+    if let (None, Some(info)) = (symbols, contents.linux()) {
+        return linux_report(core, info, contents);
+    }
     let mut out = String::new();
     if let Some(reason) = &contents.reason {
         // Writing to a String cannot fail, here and below.

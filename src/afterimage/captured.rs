@@ -15,7 +15,6 @@ use crate::inspect::info_text;
 use crate::moved::moved_lines;
 use crate::output::size;
 use crate::symbols::{Symbols, find_matching};
-use crate::terminal::harmless;
 
 /// Faults that are listed; `verify` lists all.
 const FAULTS_SHOWN: usize = 10;
@@ -125,7 +124,7 @@ impl Captured {
     ///
     /// When the dump cannot be read or the text cannot be written.
     pub fn write_report(&self) -> Result<()> {
-        let (mut core, notes, symbols) = self.open()?;
+        let (core, notes, symbols) = self.open()?;
         let contents = Contents::of(&notes);
         let mut text = info_text(&core, &contents);
         text.push('\n');
@@ -136,8 +135,8 @@ impl Captured {
             }
         }
         text.push('\n');
-        match log_text(&mut core, &contents) {
-            Ok((log, _)) => text.push_str(&harmless(&log)),
+        match log_text(&core, &contents) {
+            Ok(log) => text.push_str(&log.text),
             Err(error) => text.push_str(&format!("{error}\n")),
         }
         let path = self.path.with_extension("txt");

@@ -136,7 +136,7 @@ pub struct Inspect {
 pub struct Bt {
     /// The dump.
     pub vmcore: PathBuf,
-    /// ELF with symbols; without one, addresses are printed.
+    /// ELF with symbols; without one, addresses are printed, of a Linux the names in its own memory.
     #[arg(long, value_name = "ELF")]
     pub elf: Option<PathBuf>,
     /// The program's own threads as well.

@@ -9,6 +9,7 @@ use vmcore::afterimage_notes::{
     Region, STOP, SYSREGS, SysReg, TAINT, THREADS, TIMINGS, Taint, Thread, Timing, cpu_of,
     granules_of,
 };
+use vmcore::linux::Vmcoreinfo;
 use vmcore::notes::{AFTERIMAGE, CORE, Notes, VMCOREINFO};
 use vmcore::registers::{FpRegisters, NT_FPREGSET, NT_PRSTATUS, PrStatus};
 
@@ -56,8 +57,8 @@ pub struct Contents<'a> {
     pub gic: Option<(u64, Vec<GicRegister>)>,
     /// Memory that changed while it was dumped; `None` when the file does not say.
     pub moved: Option<Moved>,
-    /// Whether a VMCOREINFO note is there: a Linux kernel.
-    pub has_vmcoreinfo: bool,
+    /// The note of a Linux kernel.
+    pub vmcoreinfo: Option<Vmcoreinfo<'a>>,
     /// Notes that could not be decoded, and why.
     pub unreadable_notes: Vec<String>,
 }
@@ -80,7 +81,9 @@ impl<'a> Contents<'a> {
             } else if note.name == AFTERIMAGE.as_bytes() {
                 contents.add_own(note.kind, note.desc)
             } else {
-                contents.has_vmcoreinfo |= note.name == VMCOREINFO.as_bytes();
+                if note.name == VMCOREINFO.as_bytes() {
+                    contents.vmcoreinfo = Some(Vmcoreinfo::new(note.desc));
+                }
                 Ok(())
             };
             if let Err(error) = result {
@@ -142,6 +145,15 @@ impl<'a> Contents<'a> {
     #[must_use]
     pub const fn is_afterimage(&self) -> bool {
         self.reason.is_some() || self.kernel.is_some()
+    }
+
+    /// Returns the VMCOREINFO of a crashed Linux; nothing of an Afterimage kernel, whatever notes there are.
+    #[must_use]
+    pub const fn linux(&self) -> Option<&Vmcoreinfo<'a>> {
+        if self.is_afterimage() {
+            return None;
+        }
+        self.vmcoreinfo.as_ref()
     }
 
     /// Returns whether the crashed kernel itself sent what it could.

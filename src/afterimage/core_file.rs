@@ -377,7 +377,7 @@ impl Memory for CoreFile {
     }
 }
 
-impl PhysMemory for CoreFile {
+impl PhysMemory for &CoreFile {
     fn read(&mut self, pa: u64, buf: &mut [u8]) -> std::result::Result<(), ReadFault> {
         self.read_physical(pa, buf).map_err(|address| ReadFault {
             address,
@@ -475,10 +475,10 @@ mod tests {
             for (at, value) in changes {
                 bytes[at] = value;
             }
-            if let Ok(mut core) = open(dir.path(), &bytes) {
+            if let Ok(core) = open(dir.path(), &bytes) {
                 let mut buffer = [0; 64];
                 let _ = core.read_virtual(0x1fff, &mut buffer);
-                let _ = PhysMemory::read(&mut core, 0x1000, &mut buffer);
+                let _ = PhysMemory::read(&mut &core, 0x1000, &mut buffer);
                 let _ = crate::inspect::info_text(&core, &crate::contents::Contents::of(core.note_bytes()));
             }
         }

@@ -13,6 +13,7 @@ use crate::contents::Contents;
 use crate::core_file::CoreFile;
 use crate::error::{Exit, Result};
 use crate::interrupts::{interrupt_lines, interrupts_json};
+use crate::linux_info::{linux_json, linux_lines};
 use crate::moved::{moved_json, moved_lines};
 use crate::output::{print, size};
 use crate::page_tables::{page_table_lines, page_tables_json};
@@ -187,7 +188,7 @@ fn pretty(value: &Value) -> String {
 fn source(contents: &Contents<'_>) -> &'static str {
     if contents.is_afterimage() {
         "afterimage"
-    } else if contents.has_vmcoreinfo {
+    } else if contents.vmcoreinfo.is_some() {
         "linux"
     } else {
         "unknown"
@@ -223,6 +224,7 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
     json!({
         "source": source(contents),
         "reason": reason,
+        "linux": linux_json(core, contents),
         "fallback": fallback,
         "taint": contents.taint.map_or(0, |taint| taint.flags),
         "build_id": contents.build_id.map(hex),
@@ -305,12 +307,14 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
     if let Some(taint) = &contents.taint {
         line("taint", taint.to_string());
     }
-    line(
-        "build ID",
-        contents
-            .build_id
-            .map_or_else(|| "not in the dump".to_owned(), hex),
-    );
+    let linux = linux_lines(core, contents);
+    if linux.is_empty() {
+        let absent = || "not in the dump".to_owned();
+        line("build ID", contents.build_id.map_or_else(absent, hex));
+    }
+    for (name, text) in linux {
+        line(name, text);
+    }
     for range in ram(core, contents) {
         line(
             "RAM",
@@ -323,7 +327,13 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
         );
     }
     for (cpu, status) in contents.cpus() {
-        let how = contents.stop_name(cpu).unwrap_or("stop status unknown");
+        let how = match contents.linux() {
+            Some(_) => format!("process {}", status.pid),
+            None => contents
+                .stop_name(cpu)
+                .unwrap_or("stop status unknown")
+                .to_owned(),
+        };
         line(
             "CPU",
             format!(

@@ -3,25 +3,12 @@
 
 use serde_json::{Value, json};
 use vmcore::page_tables::{WrongMapping, check};
-use vmcore::{FaultCause, PhysMemory, ReadFault};
 
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
 
 /// Wrong mappings that are listed.
 const LISTED: usize = 64;
-
-/// The dump's memory, read only.
-struct Dumped<'a>(&'a CoreFile);
-
-impl PhysMemory for Dumped<'_> {
-    fn read(&mut self, pa: u64, buf: &mut [u8]) -> Result<(), ReadFault> {
-        self.0.read_physical(pa, buf).map_err(|address| ReadFault {
-            address,
-            cause: FaultCause::NotRam,
-        })
-    }
-}
 
 /// What a walk of the tables came to.
 #[derive(Debug, Default)]
@@ -43,7 +30,7 @@ fn walk(core: &CoreFile, contents: &Contents<'_>) -> Option<Checked> {
             checked.wrong.push(wrong);
         }
     };
-    let is_done = check(&mut Dumped(core), kernel.ttbr1, mappings, *is_all, report);
+    let is_done = check(&mut &*core, kernel.ttbr1, mappings, *is_all, report);
     checked.is_done = is_done;
     Some(checked)
 }

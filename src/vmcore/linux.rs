@@ -5,8 +5,18 @@
 //! Documentation/admin-guide/kdump/vmcoreinfo.rst). Nothing here believes them: each is checked before it is used,
 //! each read may fail, each loop has a bound.
 
+pub mod backtrace;
+pub mod kallsyms;
+pub mod printk;
+#[cfg(test)]
+mod testing;
 pub mod translation;
+pub mod virtual_memory;
 pub mod vmcoreinfo;
 
+pub use backtrace::{End, Frames};
+pub use kallsyms::{Kallsyms, Symbol};
+pub use printk::{PrintkLog, Record, Unreadable};
 pub use translation::{LinearMap, PageTables, Span};
+pub use virtual_memory::VirtualMemory;
 pub use vmcoreinfo::{Key, Value, Vmcoreinfo};

@@ -62,7 +62,7 @@ impl PageTables {
                 .checked_sub(t1sz)
                 .filter(|bits| VA_BITS.contains(bits))
                 .ok_or_else(|| info.refuse(Key::Number("TCR_EL1_T1SZ")))?,
-            // Kernels before 5.9, which use all the bits that they are built for.
+            // An older kernel, which is taken to use all the bits that it is built for.
             Err(Error::KeyMissing(_)) => built_for,
             Err(error) => return Err(error),
         };
@@ -109,7 +109,7 @@ impl PageTables {
         self.page_bits < 16 && self.va_bits > 48
     }
 
-    /// Tells whether a descriptor with so many levels below it may map a block (Arm ARM, table D8-17 and following).
+    /// Tells whether a descriptor with so many levels below it may map a block (Arm ARM D8.3).
     const fn may_be_block(&self, below: u32) -> bool {
         let most = match (self.page_bits, self.is_lpa2()) {
             (14, false) => 1,
@@ -146,7 +146,7 @@ impl PageTables {
         if va < self.first_va() {
             return Err(not_mapped(levels.saturating_sub(1), 0));
         }
-        let (mut table, mut ended_by) = (self.root, 0);
+        let mut table = self.root;
         for below in (0..levels).rev() {
             let shift = below
                 .saturating_mul(self.stride())
@@ -157,7 +157,7 @@ impl PageTables {
             let descriptor = u64::from_le_bytes(bytes);
             let is_table_or_page = descriptor & TABLE_OR_PAGE != 0;
             if descriptor & VALID != 0 && is_table_or_page && below > 0 {
-                (table, ended_by) = (self.address(descriptor), descriptor);
+                table = self.address(descriptor);
                 continue;
             }
             let is_leaf = if is_table_or_page {
@@ -175,7 +175,7 @@ impl PageTables {
             });
         }
         // Not reached: the last level returns.
-        Err(not_mapped(0, ended_by))
+        Err(not_mapped(0, 0))
     }
 }
 

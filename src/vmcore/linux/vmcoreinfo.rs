@@ -152,6 +152,15 @@ impl<'a> Vmcoreinfo<'a> {
         self.parse(Key::Bare(name), Some)
     }
 
+    /// Tells whether the kernel is at least of this version, by what `OSRELEASE` begins with; false when it does not say.
+    #[must_use]
+    pub fn is_at_least(&self, major: u64, minor: u64) -> bool {
+        let release = self.text("OSRELEASE").unwrap_or_default();
+        let mut parts = release.split(|character: char| !character.is_ascii_digit());
+        let mut part = || parts.next().and_then(|part| digits(part, 10));
+        matches!((part(), part()), (Some(found), Some(minor_found)) if (found, minor_found) >= (major, minor))
+    }
+
     /// Returns the value of a bare key in decimal, such as `PAGESIZE`.
     ///
     /// # Errors
@@ -271,6 +280,16 @@ mod tests {
     #[test]
     fn negative_number_is_its_twos_complement() {
         assert_eq!(info().number("PG_buddy"), Ok((-129_i64).cast_unsigned()));
+    }
+
+    #[test]
+    fn version_is_the_start_of_the_release() {
+        assert!(info().is_at_least(6, 12));
+        assert!(info().is_at_least(5, 99));
+        assert!(!info().is_at_least(6, 13));
+        assert!(!info().is_at_least(7, 0));
+        assert!(!Vmcoreinfo::new(b"OSRELEASE=next").is_at_least(0, 0));
+        assert!(!Vmcoreinfo::new(b"").is_at_least(0, 0));
     }
 
     #[test]
