@@ -403,3 +403,30 @@ fn assert_same(one: &str, first: &Pages, other: &str, second: &Pages) {
         differing.len()
     );
 }
+
+#[test]
+fn region_too_small_for_the_image_is_refused_by_kexec() {
+    if let Some(why) = linux_guest::missing() {
+        panic!("{why}");
+    }
+    let mut script = Command::new(artefacts::root().join("scripts/linux-guest"));
+    let limit = linux_guest::limit();
+    script
+        .env("AFTERIMAGE_LINUX_APPEND", "crashkernel=1M")
+        .arg("--crash")
+        .arg(artefacts::image("capture.Image"))
+        .args(["--timeout", &limit.as_secs().to_string()]);
+    let done = run(&mut script, limit + READER_LIMIT);
+    let console = &done.stdout;
+    assert!(
+        console.contains("crash region of 1048576 bytes"),
+        "{}\n{console}",
+        done.stderr
+    );
+    assert!(
+        console.contains("Cannot load /guest/capture.Image"),
+        "{console}"
+    );
+    assert!(console.contains("guest: kexec -p FAILED"), "{console}");
+    assert!(!console.contains("guest: crashing"), "{console}");
+}
