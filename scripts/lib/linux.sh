@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
 # Fetches an arm64 Debian kernel, busybox and kexec into target/linux, and builds initramfs archives. After setup.sh.
+# LINUX_SUITE names another suite than trixie, for another kernel: it has a folder of its own, target/linux-SUITE.
 #
 # The packages come through a private apt root: neither the machine's apt sources nor its dpkg architectures are
 # touched, and root is not needed. They are GPL: fetched, never committed.
 
+# One suite for every machine, so that the guest is the same everywhere: Debian 13, Linux 6.12.
+LINUX_SUITE=${LINUX_SUITE:-trixie}
 LINUX=$TARGET_DIR/linux
+[ "$LINUX_SUITE" = trixie ] || LINUX=$TARGET_DIR/linux-$LINUX_SUITE
 LINUX_APT=$LINUX/apt
 LINUX_FILES=$LINUX/files
-# One suite for every machine, so that the guest is the same everywhere: Debian 13, Linux 6.12.
-LINUX_SUITE=trixie
 
 # apt of the private root: apt_arm64 apt-get|apt-cache ARGS. The machine's own apt.conf (a proxy, say) stays in force.
 apt_arm64() {
@@ -38,7 +40,7 @@ linux_archive() {
     fi
 }
 
-# Leaves target/linux/{Image,version} and the files of the packages in target/linux/files; done once.
+# Leaves {Image,version} in the suite's folder, and the files of the packages below files; done once.
 ensure_linux() {
     if [ -s "$LINUX/version" ]; then
         # Fetched before; what we add to it may have changed since.

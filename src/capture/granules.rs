@@ -121,11 +121,10 @@ fn sum<E>(
         if class == PageClass::Data {
             sum = sum.wrapping_add(PageKey::of(page).at(range.start));
         }
-        let is_read = class != PageClass::Free;
-        let pages = if is_read {
-            range.len().div_euclid(PAGE_SIZE)
-        } else {
+        let pages = if class.is_by_account() {
             0
+        } else {
+            range.len().div_euclid(PAGE_SIZE)
         };
         pump(u32::try_from(pages).unwrap_or(u32::MAX))?;
         // A look goes on by a page at least.

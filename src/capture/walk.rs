@@ -118,7 +118,7 @@ impl Walk<'_> {
     }
 
     fn classify(&mut self, address: u64, memory: &mut impl PhysMemory) -> PageClass {
-        if self.level.leaves_out_free() && self.is_free(address, memory) {
+        if self.level.leaves_out(PageClass::Free) && self.is_free(address, memory) {
             return PageClass::Free;
         }
         match memory.is_zero_page(address) {

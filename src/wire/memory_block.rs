@@ -3,7 +3,8 @@
 //!
 //! Raw layout: length of the table u16, the table, then the page data of the data runs in their order. Every RAM page
 //! stands in one run of some block, so that the host can tell a page that was left out from one that was lost. A run
-//! is a few variable-length numbers: pages, class, and, unless it follows the run before, where it starts.
+//! is a few variable-length numbers: pages, class, and, unless it follows the run before, where it starts. A head has room
+//! for eight classes; one of no pages, which no run is, is followed by the number of pages and means one of the next eight.
 
 use crate::block::{PAGES_MAX, RAW_MAX};
 use crate::cursor::{Reader, VARINT_MAX, Writer};
@@ -21,6 +22,8 @@ const PAGES_SHIFT: u32 = 4;
 const JUMP: u64 = 8;
 /// In a run's head: its class.
 const CLASS_MASK: u64 = 7;
+/// Classes from here on do not fit a run's head.
+const FIRST_MORE: u8 = 8;
 
 /// What became of a page on the target; the numbers up to 5 are those of the notes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,12 @@ pub enum PageClass {
     Skipped,
     /// It holds what another page holds, whose bytes are in this block or in one of a lower number.
     Duplicate,
+    /// Linux's page cache, without data of a file system's own.
+    Cache,
+    /// Linux's page cache, with such data.
+    PrivateCache,
+    /// Memory of a process of Linux.
+    User,
 }
 
 impl PageClass {
@@ -56,6 +65,9 @@ impl PageClass {
             Self::Unreadable => 5,
             Self::Skipped => 6,
             Self::Duplicate => 7,
+            Self::Cache => 8,
+            Self::PrivateCache => 9,
+            Self::User => 10,
         }
     }
 
@@ -73,6 +85,9 @@ impl PageClass {
             5 => Ok(Self::Unreadable),
             6 => Ok(Self::Skipped),
             7 => Ok(Self::Duplicate),
+            8 => Ok(Self::Cache),
+            9 => Ok(Self::PrivateCache),
+            10 => Ok(Self::User),
             code => Err(Error::UnknownPageClass(code)),
         }
     }
@@ -146,8 +161,14 @@ impl Run {
 
     pub(crate) fn write(&self, writer: &mut Writer<'_>, expected: u64) -> Result<(), Error> {
         let jump = if self.pa == expected { 0 } else { JUMP };
-        let head = u64::from(self.pages) << PAGES_SHIFT | jump | u64::from(self.class.code());
-        writer.varint(head)?;
+        let (pages, code) = (u64::from(self.pages), self.class.code());
+        match code.checked_sub(FIRST_MORE) {
+            None => writer.varint(pages << PAGES_SHIFT | jump | u64::from(code))?,
+            Some(code) => {
+                writer.varint(jump | u64::from(code))?;
+                writer.varint(pages)?;
+            }
+        }
         if jump != 0 {
             writer.signed_varint(pages_between(expected, self.pa))?;
         }
@@ -159,8 +180,13 @@ impl Run {
 
     fn take(reader: &mut Reader<'_>, expected: u64) -> Result<Self, Error> {
         let head = reader.varint()?;
-        let class = PageClass::from_code((head & CLASS_MASK) as u8)?;
-        let pages = head >> PAGES_SHIFT;
+        let mut code = (head & CLASS_MASK) as u8;
+        let mut pages = head >> PAGES_SHIFT;
+        if pages == 0 {
+            code |= FIRST_MORE;
+            pages = reader.varint()?;
+        }
+        let class = PageClass::from_code(code)?;
         let wrong = |pa| Error::BadRun {
             pa,
             pages: u32::try_from(pages).unwrap_or(u32::MAX),
