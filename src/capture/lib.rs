@@ -54,7 +54,6 @@ mod tests;
 mod text;
 mod tombstone;
 mod translate;
-mod vmcoreinfo;
 mod walk;
 mod wires;
 

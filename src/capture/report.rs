@@ -7,21 +7,25 @@ use core::fmt;
 
 use vmcore::afterimage_notes::FallbackLevel;
 use vmcore::elf_core::CoreHeader;
+use vmcore::linux::Vmcoreinfo;
 use vmcore::registers::PrStatus;
 use vmcore::{PhysMemory, Registers, page_tables};
 
+use crate::Line;
 use crate::facts::Facts;
 use crate::frames;
 use crate::params::Params;
 use crate::text::Text;
 use crate::translate::read_virtual;
-use crate::{Line, vmcoreinfo};
 
 /// Bytes of text before the first frame at most: half a second at 115200 baud.
 pub(crate) const REPORT_BYTES: usize = 6 * 1024;
 
 /// Bytes of the crash's message that are shown: it must not crowd out the registers.
 const MESSAGE_BYTES: usize = 512;
+
+/// Bytes of a line of VMCOREINFO that are shown.
+const VALUE_BYTES: usize = 96;
 
 /// CPUs that are listed with a line each.
 const LISTED_CPUS: usize = 16;
@@ -84,7 +88,12 @@ fn write_reason(facts: &Facts<'_>, text: &mut Text<'_, impl Line>) {
             reason.pc, reason.esr, reason.far
         ));
     } else if let Some(note) = facts.vmcoreinfo {
-        let of = |key| vmcoreinfo::value(note, key).unwrap_or("unknown");
+        let info = Vmcoreinfo::new(note);
+        let of = |name| {
+            let text = info.text(name).unwrap_or("unknown");
+            let end = text.floor_char_boundary(VALUE_BYTES);
+            text.get(..end).unwrap_or_default()
+        };
         text.say(format_args!(
             "crash: of a Linux kernel, release {}, at Unix time {}",
             of("OSRELEASE"),

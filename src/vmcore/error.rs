@@ -3,6 +3,7 @@
 
 use core::fmt;
 
+use crate::linux::{Key, Value};
 use crate::phys_memory::ReadFault;
 
 /// Why a structure of a dump could not be written or was not believed.
@@ -88,6 +89,24 @@ pub enum Error {
         /// Page frame number.
         pfn: u64,
     },
+    /// VMCOREINFO does not say what is needed.
+    KeyMissing(Key),
+    /// VMCOREINFO says what cannot be.
+    KeyValue {
+        /// Of which key.
+        key: Key,
+        /// What stands there.
+        value: Value,
+    },
+    /// The page tables do not translate this virtual address.
+    NotMapped {
+        /// The address.
+        va: u64,
+        /// Level of the table that ends the walk, -1 to 3 as in the Arm ARM.
+        level: i8,
+        /// Its descriptor; 0 where the address is not one that the tables are for.
+        descriptor: u64,
+    },
     /// Memory could not be read.
     Read(ReadFault),
 }
@@ -153,6 +172,18 @@ impl fmt::Display for Error {
             }
             Self::PageNotAllocated { pfn } => {
                 write!(f, "page frame {pfn:#x} freed but not allocated")
+            }
+            Self::KeyMissing(key) => write!(f, "vmcoreinfo has no {key}"),
+            Self::KeyValue { key, value } => write!(f, "vmcoreinfo: {key} is {value}"),
+            Self::NotMapped {
+                va,
+                level,
+                descriptor,
+            } => {
+                write!(
+                    f,
+                    "virtual address {va:#x} is not mapped: descriptor {descriptor:#x} at level {level}"
+                )
             }
             Self::Read(fault) => write!(f, "{fault}"),
         }

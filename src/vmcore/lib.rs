@@ -33,6 +33,7 @@ pub mod elf_core;
 mod error;
 #[cfg(feature = "alloc")]
 pub mod gap_map;
+pub mod linux;
 pub mod log_ring;
 pub mod notes;
 pub mod page_class;
