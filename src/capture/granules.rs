@@ -200,6 +200,7 @@ mod tests {
                 plan: &self.plan,
                 marks: &self.marks,
                 page_states: &mut [const { None }; crate::survey::PAGE_STATE_MAPS],
+                linux: None,
                 level: DumpLevel(1),
                 tomb: None,
             };

@@ -5,8 +5,15 @@
 //! Documentation/admin-guide/kdump/vmcoreinfo.rst). Nothing here believes them: each is checked before it is used,
 //! each read may fail, each loop has a bound.
 
+#[cfg(test)]
+mod fake_linux;
+mod page_array;
+mod page_classes;
+#[cfg(test)]
+mod page_tests;
 pub mod translation;
 pub mod vmcoreinfo;
 
+pub use page_classes::{Buffers, PageClasses};
 pub use translation::{LinearMap, PageTables, Span};
 pub use vmcoreinfo::{Key, Value, Vmcoreinfo};
