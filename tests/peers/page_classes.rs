@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which pages of a crashed Linux makedumpfile leaves out at each bit of its level, and which we do.
 //!
-//! Usage: `page-classes VMCORE MAKEDUMPFILE`. VMCORE is a dump that lacks nothing (`dump_level=1`). Prints the table of
-//! docs/benchmarks.md, section "Page classes", then every page of which the two say different things; exit 1 if there are any.
-//! makedumpfile is run once for each bit; what it left out is read from the bitmap of what it wrote.
+//! Usage: `page-classes FILE MAKEDUMPFILE`. FILE is a dump that lacks nothing (`dump_level=1`), or a RAM image as
+//! `scripts/linux-guest --ram-image` makes it, of which a vmcore is made. Prints the table of docs/benchmarks.md, section
+//! "Page classes", then every page of which the two say different things; exit 1 if there are any. makedumpfile is run once
+//! for each bit; what it left out is read from the bitmap of what it wrote.
 
 #![forbid(unsafe_code)]
 
@@ -11,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use object::LittleEndian;
 use object::elf::{FileHeader64, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
-use vmcore::linux::{Buffers, PageClasses, Vmcoreinfo};
+use peers::RAM_START;
+use vmcore::linux::{Buffers, LinearMap, PageClasses, Vmcoreinfo};
 use vmcore::notes::{Notes, VMCOREINFO};
 use vmcore::{DumpLevel, FaultCause, PAGE_SIZE, PageClass, PhysMemory, ReadFault};
 
@@ -55,10 +57,16 @@ impl PhysMemory for Core {
 
 fn main() -> Result<ExitCode> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, vmcore, makedumpfile] = &args[..] else {
-        return Err("usage: page-classes VMCORE MAKEDUMPFILE".into());
+    let [_, file, makedumpfile] = &args[..] else {
+        return Err("usage: page-classes FILE MAKEDUMPFILE".into());
     };
-    let (mut core, notes) = open(Path::new(vmcore))?;
+    let dir = tempfile::tempdir()?;
+    let mut vmcore = PathBuf::from(file);
+    if !has_elf_magic(&vmcore)? {
+        vmcore = dir.path().join("vmcore");
+        fs::write(&vmcore, core_of(&fs::read(file)?)?)?;
+    }
+    let (mut core, notes) = open(&vmcore)?;
     let note = Notes::new(&notes)
         .find(|note| note.name == VMCOREINFO.as_bytes())
         .ok_or("no VMCOREINFO")?;
@@ -79,7 +87,7 @@ fn main() -> Result<ExitCode> {
     println!("|---|---|---|---|---|---|");
     let mut differing = Vec::new();
     for (bit, name, classes) in BITS {
-        let theirs = left_out(makedumpfile, vmcore, bit, &frames)?;
+        let theirs = left_out(makedumpfile, &vmcore, bit, &frames)?;
         let is_ours =
             |(frame, class): (&u64, &PageClass)| classes.contains(class).then_some(*frame);
         let ours: BTreeSet<u64> = ours.iter().filter_map(is_ours).collect();
@@ -102,6 +110,57 @@ fn main() -> Result<ExitCode> {
     }
     differing.iter().for_each(|line| println!("{line}"));
     Ok(ExitCode::from(u8::from(!differing.is_empty())))
+}
+
+fn has_elf_magic(path: &Path) -> Result<bool> {
+    let mut magic = [0; 4];
+    File::open(path)?.read_exact_at(&mut magic, 0)?;
+    Ok(magic == *b"\x7fELF")
+}
+
+/// Makes a vmcore of the RAM of QEMU's `virt`, with the VMCOREINFO note that Linux keeps in it.
+fn core_of(ram: &[u8]) -> Result<Vec<u8>> {
+    // Name of 11 bytes, then what it is of, then type 0.
+    let is_note = |at: &usize| {
+        let note = ram.get(*at..*at + 24);
+        note.is_some_and(|note| {
+            note[..4] == [11, 0, 0, 0] && note[8..] == *b"\0\0\0\0VMCOREINFO\0\0"
+        })
+    };
+    let at = (0..ram.len())
+        .step_by(4)
+        .filter(is_note)
+        .find(|at| ram[at + 24..].starts_with(b"OSRELEASE="))
+        .ok_or("no VMCOREINFO in this RAM image")?;
+    let len = u32::from_le_bytes(ram[at + 4..at + 8].try_into()?) as usize;
+    let note = &ram[at..at + 24 + len.next_multiple_of(4)];
+    let info = Vmcoreinfo::new(&note[24..]);
+    let linear = LinearMap::of(&info)?;
+    let vaddr = linear.va_of(RAM_START).ok_or("RAM has no linear map")?;
+    let segments = [
+        (PT_NOTE, 0, 0, PAGE_SIZE, note.len() as u64),
+        (PT_LOAD, vaddr, RAM_START, 2 * PAGE_SIZE, ram.len() as u64),
+    ];
+    let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let (core_file, aarch64, version) = (4_u16, 183_u16, 1_u32);
+    core.extend(core_file.to_le_bytes());
+    core.extend(aarch64.to_le_bytes());
+    core.extend(version.to_le_bytes());
+    // Entry, program headers, section headers.
+    core.extend([0, 64, 0_u64].map(u64::to_le_bytes).as_flattened());
+    core.extend([0; 4]);
+    let sizes = [64, 56, segments.len() as u16, 0, 0, 0];
+    core.extend(sizes.map(u16::to_le_bytes).as_flattened());
+    for (kind, vaddr, paddr, offset, len) in segments {
+        core.extend([kind.0, 7].map(u32::to_le_bytes).as_flattened());
+        let fields = [offset, vaddr, paddr, len, len, 0];
+        core.extend(fields.map(u64::to_le_bytes).as_flattened());
+    }
+    core.resize(PAGE_SIZE as usize, 0);
+    core.extend(note);
+    core.resize(2 * PAGE_SIZE as usize, 0);
+    core.extend(ram);
+    Ok(core)
 }
 
 /// Returns the memory of a vmcore, and its notes.
@@ -153,15 +212,15 @@ fn version(makedumpfile: &str) -> Result<String> {
 /// Runs makedumpfile at one bit and returns the pages that it left out.
 fn left_out(
     makedumpfile: &str,
-    vmcore: &str,
+    vmcore: &Path,
     bit: u32,
     frames: &BTreeSet<u64>,
 ) -> Result<BTreeSet<u64>> {
     let dir = tempfile::tempdir()?;
     let out = dir.path().join("dump");
     let run = Command::new(makedumpfile)
-        .args(["-c", "-d", &bit.to_string(), vmcore])
-        .arg(&out)
+        .args(["-c", "-d", &bit.to_string()])
+        .args([vmcore, &out])
         .output()?;
     if !run.status.success() {
         return Err(format!(
