@@ -87,7 +87,7 @@ const SOAK_ROWS: [Row; 3] = [
         cpu: "max,pauth-impdef=on",
         cpus: 4,
         capture_cpus: 4,
-        has_network: true,
+        has_network: false,
     },
     Row {
         suite: "trixie",

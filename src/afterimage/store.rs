@@ -358,6 +358,9 @@ const fn in_notes(class: wire::PageClass) -> PageClass {
         wire::PageClass::Secret => PageClass::Secret,
         wire::PageClass::Unreadable => PageClass::Unreadable,
         wire::PageClass::Skipped => PageClass::Skipped,
+        wire::PageClass::Cache => PageClass::Cache,
+        wire::PageClass::PrivateCache => PageClass::PrivateCache,
+        wire::PageClass::User => PageClass::User,
         // Neither comes here without its bytes.
         wire::PageClass::Data | wire::PageClass::Duplicate => PageClass::Lost,
     }

@@ -5,6 +5,7 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU64;
 
 use vmcore::elf_core::CoreHeader;
+use vmcore::linux::Buffers;
 use vmcore::page_state::PageStateReader;
 use vmcore::{DumpLevel, PAGE_SIZE, PhysMemory};
 use wire::block::TreeHash;
@@ -46,6 +47,7 @@ pub struct Workspace {
     notes: OldNotes,
     ranges: Ranges,
     scratch: [u8; PAGE_SIZE as usize],
+    buffers: Buffers,
     tables: Tables,
     words: [AtomicU64; WORDS],
     survivor: Option<&'static [AtomicU64; WORDS]>,
@@ -68,6 +70,7 @@ impl Workspace {
             notes: OldNotes::new(),
             ranges: Ranges::new(),
             scratch: [0; PAGE_SIZE as usize],
+            buffers: Buffers::new(),
             tables: Tables::new(),
             words: [const { AtomicU64::new(0) }; WORDS],
             survivor: None,
@@ -153,6 +156,7 @@ pub fn run<L: Line>(
         notes,
         ranges,
         scratch,
+        buffers,
         tables,
         provoke,
         ..
@@ -163,6 +167,8 @@ pub fn run<L: Line>(
     survey::mark(marks, &facts, &mut text);
     let mut page_states = [const { None::<PageStateReader> }; PAGE_STATE_MAPS];
     survey::open_page_states(&mut page_states, memory, &facts, &mut text);
+    let level = DumpLevel(u32::from(params.level));
+    let linux = survey::open_linux(buffers, memory, &facts, level, &mut text);
     fill_ranges(ranges, plan, header.as_ref(), &facts);
     if ranges.dropped > 0 {
         text.complain(format_args!(
@@ -221,7 +227,8 @@ pub fn run<L: Line>(
         plan,
         marks,
         page_states: &mut page_states,
-        level: DumpLevel(u32::from(params.level)),
+        linux,
+        level,
         tomb: Some(tomb),
     };
     let mut dump = Dump {
@@ -245,14 +252,14 @@ pub fn run<L: Line>(
     };
     loop {
         let totals = dump.send(&mut sending, &mut walk, memory, &mut finder, room.raw);
-        let failed_parts = walk.failed_parts();
+        let unread = (walk.failed_parts(), walk.first_unread());
         let line = sending.port.line();
         if line.rate() != rate {
             // Whoever reads on expects the rate of before.
             let _was_settable_before = line.set_rate(rate);
         }
         tomb.over();
-        close(line, &params, totals, failed_parts, inputs.counter_hz);
+        close(line, &params, totals, unread, inputs.counter_hz);
         let then = match params.then {
             DumpThen::Wait => wait(line, clock, inputs.counter_hz, |text| {
                 report::write(&facts, header.as_ref(), memory, &params, text);
@@ -363,13 +370,18 @@ fn close(
     line: &mut impl Line,
     params: &Params,
     totals: Result<Totals, Error>,
-    failed_parts: u32,
+    (failed_parts, first_unread): (u32, Option<u64>),
     counter_hz: u64,
 ) {
     let mut text = Text::new(line, CLOSING_BYTES);
     if failed_parts > 0 {
         text.say(format_args!(
             "Afterimage: {failed_parts} parts of the page-state map not believed, sent whole"
+        ));
+    }
+    if let Some(frame) = first_unread {
+        text.say(format_args!(
+            "Afterimage: struct page of page frame {frame:#x} and perhaps others could not be read: their pages were sent"
         ));
     }
     match totals {
@@ -383,13 +395,14 @@ fn close(
         }) => {
             let of = |class| pages.of(class);
             let left_out = of(PageClass::AppData).saturating_add(of(PageClass::Secret));
+            let cache = of(PageClass::Cache).saturating_add(of(PageClass::PrivateCache));
             let line_bytes = counts.line_bytes;
             let tenths = ticks
                 .saturating_mul(10)
                 .checked_div(counter_hz)
                 .unwrap_or(0);
             text.say(format_args!(
-                "Afterimage: dump {}: {} pages sent, {} like others, {} zero, {} free, {left_out} held back, {} unreadable; {line_bytes} bytes in {}.{} s",
+                "Afterimage: dump {}: {} pages sent, {} like others, {} zero, {} free, {cache} cache, {} user, {left_out} held back, {} unreadable; {line_bytes} bytes in {}.{} s",
                 match is_received {
                     Some(true) => "complete, received whole",
                     Some(false) => "incomplete, the host went silent",
@@ -399,6 +412,7 @@ fn close(
                 of(PageClass::Duplicate),
                 of(PageClass::Zero),
                 of(PageClass::Free),
+                of(PageClass::User),
                 of(PageClass::Unreadable),
                 tenths.div_euclid(10),
                 tenths.rem_euclid(10),

@@ -121,11 +121,10 @@ fn sum<E>(
         if class == PageClass::Data {
             sum = sum.wrapping_add(PageKey::of(page).at(range.start));
         }
-        let is_read = class != PageClass::Free;
-        let pages = if is_read {
-            range.len().div_euclid(PAGE_SIZE)
-        } else {
+        let pages = if class.is_by_account() {
             0
+        } else {
+            range.len().div_euclid(PAGE_SIZE)
         };
         pump(u32::try_from(pages).unwrap_or(u32::MAX))?;
         // A look goes on by a page at least.
@@ -201,6 +200,7 @@ mod tests {
                 plan: &self.plan,
                 marks: &self.marks,
                 page_states: &mut [const { None }; crate::survey::PAGE_STATE_MAPS],
+                linux: None,
                 level: DumpLevel(1),
                 tomb: None,
             };

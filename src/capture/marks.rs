@@ -50,7 +50,7 @@ impl Marks {
         if is_secret {
             return (Some(PageClass::Secret), range);
         }
-        if !level.leaves_out_app_data() {
+        if !level.leaves_out(PageClass::AppData) {
             return (None, range);
         }
         let (is_app_data, range) = split(self.app_data.as_slice(), range);

@@ -100,7 +100,7 @@ pub enum DumpEffort {
 /// The settings of one dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
-    /// makedumpfile's dump level: 1 zero pages, 8 the program's own data, 16 free pages.
+    /// makedumpfile's dump level: 1 zero pages, 2 and 4 Linux's page cache, 8 the program's own data, 16 free pages.
     pub level: u8,
     /// Where it goes.
     pub to: DumpTo,

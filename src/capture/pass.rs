@@ -337,8 +337,7 @@ fn fill_block<L: Line, C: Clock>(
             break;
         };
         let pages = step.range.len().div_euclid(PAGE_SIZE);
-        let is_read = step.class != vmcore::PageClass::Free;
-        let looked_at = if is_read { pages } else { 0 };
+        let looked_at = if step.class.is_by_account() { 0 } else { pages };
         let looked_at = u32::try_from(looked_at).unwrap_or(u32::MAX);
         sending.port.pump(Work::Pages(looked_at))?;
         sending.fault_in_reading(number);
@@ -394,6 +393,9 @@ const fn on_the_wire(class: vmcore::PageClass) -> PageClass {
         vmcore::PageClass::AppData => PageClass::AppData,
         vmcore::PageClass::Secret => PageClass::Secret,
         vmcore::PageClass::Unreadable => PageClass::Unreadable,
+        vmcore::PageClass::Cache => PageClass::Cache,
+        vmcore::PageClass::PrivateCache => PageClass::PrivateCache,
+        vmcore::PageClass::User => PageClass::User,
         // What is lost on the line no sender knows.
         vmcore::PageClass::Skipped | vmcore::PageClass::Lost => PageClass::Skipped,
     }

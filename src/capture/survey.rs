@@ -3,9 +3,10 @@
 
 use vmcore::afterimage_notes::{Region, RegionKind, name_text};
 use vmcore::elf_core::CoreHeader;
+use vmcore::linux::{Buffers, PageClasses, Vmcoreinfo};
 use vmcore::page_state::PageStateReader;
 use vmcore::registers::PrStatus;
-use vmcore::{PhysMemory, PhysRange};
+use vmcore::{DumpLevel, PhysMemory, PhysRange};
 
 use crate::facts::Facts;
 use crate::marks::Marks;
@@ -184,6 +185,32 @@ pub(crate) fn open_page_states(
             )),
         }
     }
+}
+
+/// Opens Linux's account of its pages, where `level` needs one and the kernel is none of ours, which have their own.
+pub(crate) fn open_linux<'a>(
+    buffers: &'a mut Buffers,
+    memory: &mut impl PhysMemory,
+    facts: &Facts<'_>,
+    level: DumpLevel,
+    text: &mut Text<'_, impl Line>,
+) -> Option<PageClasses<'a>> {
+    if facts.is_afterimage || !level.needs_page_classes() {
+        return None;
+    }
+    let Some(note) = facts.vmcoreinfo else {
+        text.complain(format_args!(
+            "no VMCOREINFO, so no page classes: all but zero pages are sent"
+        ));
+        return None;
+    };
+    PageClasses::open(&Vmcoreinfo::new(note), memory, buffers)
+        .inspect_err(|error| {
+            text.complain(format_args!(
+                "no page classes: {error}; all but zero pages are sent"
+            ));
+        })
+        .ok()
 }
 
 /// A region as a person finds it again.

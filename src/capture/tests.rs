@@ -255,6 +255,42 @@ fn linux_machine_is_dumped_with_its_notes_verbatim() {
         wire::manifest::Source::Linux
     );
     assert_eq!(dump.notes(), 3);
+    assert!(
+        dump.text.contains(
+            "no page classes: vmcoreinfo has no LENGTH(zone.free_area); all but zero pages are sent"
+        ),
+        "{}",
+        dump.text
+    );
+    assert!(dump.pages.values().all(|(class, _)| is_sent(*class)));
+}
+
+/// Whether a page is in the dump.
+fn is_sent(class: PageClass) -> bool {
+    matches!(class, PageClass::Data | PageClass::Zero)
+}
+
+#[test]
+fn machine_without_vmcoreinfo_is_dumped_whole_and_says_so() {
+    let mut machine = Machine::usual();
+    machine.ram.at(page(6))[..4096].fill(0);
+    let dump = machine.dump("dump_level=31");
+    machine.compare(&dump);
+    assert!(
+        dump.text
+            .contains("no VMCOREINFO, so no page classes: all but zero pages are sent"),
+        "{}",
+        dump.text
+    );
+    assert!(dump.pages.values().all(|(class, _)| is_sent(*class)));
+}
+
+#[test]
+fn nothing_is_said_of_page_classes_at_a_level_that_needs_none() {
+    let mut machine = Machine::usual();
+    machine.ram.at(page(6))[..4096].fill(0);
+    let dump = machine.dump("dump_level=1");
+    assert!(!dump.text.contains("page classes"), "{}", dump.text);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One step after the other through the planned memory: what becomes of the next pages.
 //!
-//! The order of questions is fixed: marked as secret, marked as application data, free, unreadable, zero. Free comes
-//! before the read, so that free memory costs a look at a bit only. The walk keeps nothing but its [`Cursor`].
+//! The order of questions is fixed: marked as secret, marked as application data, left out by the kernel's account of its
+//! pages, unreadable, zero. The account comes before the read, so that free memory costs a look at it only. The walk keeps
+//! nothing but its [`Cursor`].
 
+use vmcore::linux::PageClasses;
 use vmcore::page_state::PageStateReader;
 use vmcore::{DumpLevel, PAGE_SIZE, PageClass, PhysMemory, PhysRange};
 use wire::summary::CLASSES;
@@ -21,7 +23,9 @@ const RUN_BYTES: u64 = 32 * PAGE_SIZE;
 pub(crate) struct Walk<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) marks: &'a Marks,
+    /// Afterimage's account of its pages, and Linux's.
     pub(crate) page_states: &'a mut [Option<PageStateReader>; PAGE_STATE_MAPS],
+    pub(crate) linux: Option<PageClasses<'a>>,
     pub(crate) level: DumpLevel,
     /// Where it is kept which pages are being read, and which are not to be read again.
     pub(crate) tomb: Option<Tombstone<'a>>,
@@ -118,8 +122,13 @@ impl Walk<'_> {
     }
 
     fn classify(&mut self, address: u64, memory: &mut impl PhysMemory) -> PageClass {
-        if self.level.leaves_out_free() && self.is_free(address, memory) {
+        if self.level.leaves_out(PageClass::Free) && self.is_free(address, memory) {
             return PageClass::Free;
+        }
+        if let Some(linux) = &mut self.linux
+            && let Some(class) = linux.class(memory, address, self.level)
+        {
+            return class;
         }
         match memory.is_zero_page(address) {
             Ok(true) => PageClass::Zero,
@@ -134,6 +143,11 @@ impl Walk<'_> {
             .iter_mut()
             .flatten()
             .any(|map| map.is_free(memory, pfn))
+    }
+
+    /// Returns the first page frame of which Linux's account could not be read.
+    pub(crate) fn first_unread(&self) -> Option<u64> {
+        self.linux.as_ref().and_then(PageClasses::first_unread)
     }
 
     /// Returns how many parts of the page-state maps were not believed.
@@ -212,6 +226,7 @@ mod tests {
             plan: &plan,
             marks,
             page_states,
+            linux: None,
             level: DumpLevel(level),
             tomb: None,
         };

@@ -107,6 +107,11 @@ pub enum Error {
         /// Its descriptor; 0 where the address is not one that the tables are for.
         descriptor: u64,
     },
+    /// What should be Linux's page array is none: the structure of a page of the kernel's own says something else.
+    NoPageArray {
+        /// Its page frame number.
+        frame: u64,
+    },
     /// Memory could not be read.
     Read(ReadFault),
 }
@@ -183,6 +188,12 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "virtual address {va:#x} is not mapped: descriptor {descriptor:#x} at level {level}"
+                )
+            }
+            Self::NoPageArray { frame } => {
+                write!(
+                    f,
+                    "no struct page of the kernel's own page frame {frame:#x}"
                 )
             }
             Self::Read(fault) => write!(f, "{fault}"),

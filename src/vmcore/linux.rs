@@ -6,7 +6,13 @@
 //! each read may fail, each loop has a bound.
 
 pub mod backtrace;
+#[cfg(test)]
+mod fake_linux;
 pub mod kallsyms;
+mod page_array;
+mod page_classes;
+#[cfg(test)]
+mod page_tests;
 pub mod printk;
 #[cfg(test)]
 mod testing;
@@ -16,6 +22,7 @@ pub mod vmcoreinfo;
 
 pub use backtrace::{End, Frames};
 pub use kallsyms::{Kallsyms, Symbol};
+pub use page_classes::{Buffers, PageClasses};
 pub use printk::{PrintkLog, Record, Unreadable};
 pub use translation::{LinearMap, PageTables, Span};
 pub use virtual_memory::VirtualMemory;

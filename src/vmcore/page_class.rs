@@ -8,25 +8,34 @@ pub struct DumpLevel(pub u32);
 impl DumpLevel {
     /// Bit 1: pages of zeros. They are holes in the file at every level, and never travel.
     pub const ZERO: u32 = 1;
-    /// Bits 2 and 4 are makedumpfile's page caches of a Linux kernel; a kernel without one has no such pages.
-    pub const CACHES: u32 = 2 | 4;
-    /// Bit 8: pages that the program marked as its own data.
+    /// Bit 2: Linux's page cache without data of a file system's own; a kernel without one has no such pages.
+    pub const CACHE: u32 = 2;
+    /// Bit 4: all of Linux's page cache.
+    pub const ALL_CACHE: u32 = 4;
+    /// Bit 8: pages that the program marked as its own data; memory of Linux's processes.
     pub const APP_DATA: u32 = 8;
     /// Bit 16: pages that the allocator holds as free.
     pub const FREE: u32 = 16;
     /// All bits that makedumpfile knows.
     pub const ALL: u32 = 31;
 
-    /// Tells whether marked data of the program is left out.
+    /// Tells whether pages that a kernel has put into this class are left out.
     #[must_use]
-    pub const fn leaves_out_app_data(self) -> bool {
-        self.0 & Self::APP_DATA != 0
+    pub const fn leaves_out(self, class: PageClass) -> bool {
+        let bits = match class {
+            PageClass::Free => Self::FREE,
+            PageClass::Cache => Self::CACHE | Self::ALL_CACHE,
+            PageClass::PrivateCache => Self::ALL_CACHE,
+            PageClass::AppData | PageClass::User => Self::APP_DATA,
+            _ => 0,
+        };
+        self.0 & bits != 0
     }
 
-    /// Tells whether free pages are left out.
+    /// Tells whether it takes a kernel's account of its pages to know what is left out.
     #[must_use]
-    pub const fn leaves_out_free(self) -> bool {
-        self.0 & Self::FREE != 0
+    pub const fn needs_page_classes(self) -> bool {
+        self.0 & Self::ALL & !Self::ZERO != 0
     }
 
     /// Tells whether bits are set that makedumpfile does not know.
@@ -62,11 +71,17 @@ pub enum PageClass {
     Lost,
     /// It was not looked at: a minimal dump does without it, or the capture kernel failed when it came to it.
     Skipped,
+    /// Linux's page cache, without data of a file system's own (`PG_private`), and it was left out.
+    Cache,
+    /// Linux's page cache, with such data, and it was left out.
+    PrivateCache,
+    /// Memory of a process of Linux, and it was left out.
+    User,
 }
 
 impl PageClass {
     /// How many classes there are; codes are below this.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 11;
 
     /// Returns the class's number in notes.
     #[must_use]
@@ -80,6 +95,9 @@ impl PageClass {
             Self::Unreadable => 5,
             Self::Lost => 6,
             Self::Skipped => 7,
+            Self::Cache => 8,
+            Self::PrivateCache => 9,
+            Self::User => 10,
         }
     }
 
@@ -95,6 +113,9 @@ impl PageClass {
             5 => Some(Self::Unreadable),
             6 => Some(Self::Lost),
             7 => Some(Self::Skipped),
+            8 => Some(Self::Cache),
+            9 => Some(Self::PrivateCache),
+            10 => Some(Self::User),
             _ => None,
         }
     }
@@ -111,7 +132,19 @@ impl PageClass {
             Self::Unreadable => "unreadable",
             Self::Lost => "lost",
             Self::Skipped => "skipped",
+            Self::Cache => "cache",
+            Self::PrivateCache => "private-cache",
+            Self::User => "user",
         }
+    }
+
+    /// Tells whether such a page is left out by a look at what the kernel says of it, not at the page.
+    #[must_use]
+    pub const fn is_by_account(self) -> bool {
+        matches!(
+            self,
+            Self::Free | Self::Cache | Self::PrivateCache | Self::User
+        )
     }
 
     /// Tells whether the page's contents are known: it is in the dump or is zero.
@@ -132,8 +165,26 @@ mod tests {
 
     #[test]
     fn level_zero_leaves_nothing_out() {
-        assert!(!DumpLevel(0).leaves_out_free());
-        assert!(!DumpLevel(0).leaves_out_app_data());
+        let left_out = (0..=u8::MAX)
+            .filter_map(PageClass::from_code)
+            .filter(|class| DumpLevel(0).leaves_out(*class));
+        assert_eq!(left_out.count(), 0);
+        assert!(!DumpLevel(0).needs_page_classes());
+    }
+
+    #[test]
+    fn each_bit_leaves_out_its_class_and_bit_four_all_of_the_cache() {
+        let left_out = |level: u32| -> std::vec::Vec<PageClass> {
+            (0..=u8::MAX)
+                .filter_map(PageClass::from_code)
+                .filter(|class| DumpLevel(level).leaves_out(*class))
+                .collect()
+        };
+        assert_eq!(left_out(1), []);
+        assert_eq!(left_out(2), [PageClass::Cache]);
+        assert_eq!(left_out(4), [PageClass::Cache, PageClass::PrivateCache]);
+        assert_eq!(left_out(8), [PageClass::AppData, PageClass::User]);
+        assert_eq!(left_out(16), [PageClass::Free]);
     }
 
     #[test]
@@ -148,6 +199,6 @@ mod tests {
             .filter_map(PageClass::from_code)
             .map(PageClass::code)
             .collect();
-        assert_eq!(back, (0..8).collect::<std::vec::Vec<u8>>());
+        assert_eq!(back, (0..11).collect::<std::vec::Vec<u8>>());
     }
 }

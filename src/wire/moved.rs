@@ -74,11 +74,8 @@ impl Moved {
         }
     }
 
-    /// Writes it, unless memory was not looked at a second time.
+    /// Writes it.
     pub(crate) fn put(&self, writer: &mut Writer<'_>) -> Result<(), Error> {
-        if self.granule_pages == 0 {
-            return Ok(());
-        }
         writer.u32(self.granule_pages)?;
         writer.u32(self.granules)?;
         writer.u16(u16::try_from(self.len).unwrap_or(u16::MAX))?;
@@ -159,7 +156,7 @@ mod tests {
         let mut moved = Moved::in_granules_of(1);
         (0..40).for_each(|number| moved.add(number * 0x2000, 1));
         assert_eq!((moved.granules, moved.ranges().len()), (40, MOVED_MAX));
-        assert_eq!(encoded(moved).len(), Summary::LEN_MAX);
+        assert_eq!(encoded(moved).len(), Summary::LEN_MAX - 24);
     }
 
     #[test]

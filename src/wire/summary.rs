@@ -6,13 +6,16 @@ use crate::cursor::{Reader, Writer};
 use crate::moved::Moved;
 
 /// Page classes that a summary has room for.
-pub const CLASSES: usize = 8;
+pub const CLASSES: usize = 11;
+/// Those of them that every summary has.
+const FIRST_CLASSES: usize = 8;
 
 /// What was sent.
 ///
 /// Layout: blocks u32, frames u32, pages per class 8 times u64 (by class number), tree hash 32 bytes, bytes on the line
 /// u64, counter at the first frame u64, counter now u64; then, unless there is nothing of it to say, counter at the capture
-/// kernel's entry u64, and, where it was looked for, what changed meanwhile ([`Moved`]).
+/// kernel's entry u64, and, where it was looked for, what changed meanwhile ([`Moved`]); then, where there are any of them,
+/// pages of the classes from the ninth on, u64 each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Number of blocks; they are numbered from 0.
@@ -39,7 +42,7 @@ impl Summary {
     /// Bytes of the payload up to the counter's last value.
     pub const LEN: usize = 128;
     /// Most bytes of the payload.
-    pub const LEN_MAX: usize = Self::LEN + 8 + Moved::LEN_MAX;
+    pub const LEN_MAX: usize = Self::LEN + 8 + Moved::LEN_MAX + 8 * (CLASSES - FIRST_CLASSES);
 
     /// Writes the payload and returns its length.
     ///
@@ -49,16 +52,26 @@ impl Summary {
         let mut writer = Writer::new(out);
         writer.u32(self.blocks)?;
         writer.u32(self.frames)?;
-        for pages in self.pages {
-            writer.u64(pages)?;
+        let (first, more) = self.pages.split_at(FIRST_CLASSES);
+        for pages in first {
+            writer.u64(*pages)?;
         }
         writer.put(&self.tree_hash)?;
         writer.u64(self.line_bytes)?;
         writer.u64(self.ticks_begin)?;
         writer.u64(self.ticks_end)?;
-        if (self.ticks_entry, self.moved.granule_pages) != (0, 0) {
+        let has_more = more.iter().any(|pages| *pages != 0);
+        let is_looked_for = self.moved.granule_pages != 0;
+        if self.ticks_entry != 0 || is_looked_for || has_more {
             writer.u64(self.ticks_entry)?;
+        }
+        if is_looked_for || has_more {
             self.moved.put(&mut writer)?;
+        }
+        if has_more {
+            for pages in more {
+                writer.u64(*pages)?;
+            }
         }
         Ok(writer.offset())
     }
@@ -74,7 +87,8 @@ impl Summary {
             frames: reader.u32()?,
             ..Self::default()
         };
-        for pages in &mut summary.pages {
+        let (first, more) = summary.pages.split_at_mut(FIRST_CLASSES);
+        for pages in first {
             *pages = reader.u64()?;
         }
         summary.tree_hash = reader.array()?;
@@ -85,6 +99,11 @@ impl Summary {
         if !reader.rest().is_empty() {
             summary.ticks_entry = reader.u64()?;
             summary.moved = Moved::take(&mut reader)?;
+        }
+        if !reader.rest().is_empty() {
+            for pages in more {
+                *pages = reader.u64()?;
+            }
         }
         Ok(summary)
     }
@@ -209,7 +228,7 @@ mod tests {
         let summary = Summary {
             blocks: 3,
             frames: 9,
-            pages: [1, 2, 3, 4, 5, 6, 0, 0],
+            pages: [1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0],
             tree_hash: [0xee; 32],
             line_bytes: 0x0102,
             ticks_begin: 7,
@@ -233,6 +252,22 @@ mod tests {
             ]
         );
         assert_eq!(Summary::decode(&out), Ok(summary));
+    }
+
+    #[test]
+    fn summary_of_linux_ends_with_its_page_classes() {
+        let mut summary = Summary::default();
+        summary.pages[CLASSES - 2..].copy_from_slice(&[7, 9]);
+        let mut out = [0xff; Summary::LEN_MAX];
+        let len = summary.encode(&mut out).unwrap();
+        // The entry and what changed, which are not known, stand before them.
+        assert_eq!(out[Summary::LEN..len - 24], [0; 8 + 12]);
+        #[rustfmt::skip]
+        assert_eq!(out[len - 24..len], [
+            0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
+        ]);
+        assert_eq!(Summary::decode(&out[..len]), Ok(summary));
+        assert!(Summary::decode(&out[..len - 1]).is_err());
     }
 
     #[test]

@@ -112,7 +112,8 @@ pub(crate) fn memory_block(raw: &[u8]) -> Result<Vec<u8>, Error> {
         let (pa, pages) = (table.u64()?, table.u32()?);
         let [class, _, _, _] = table.array()?;
         let run = Run::new(pa, pages, PageClass::from_code(class)?);
-        if run.class == PageClass::Duplicate {
+        // Version 1 ended before these.
+        if class >= PageClass::Duplicate.code() {
             return Err(Error::UnknownPageClass(class));
         }
         run.end()?;

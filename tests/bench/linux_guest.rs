@@ -25,6 +25,8 @@ pub(crate) fn limit() -> Duration {
 }
 /// RAM of the guest.
 pub(crate) const MEMORY_MIB: u64 = 256;
+/// Parameters of the capture kernel unless a test says otherwise: all of memory, once, and then off.
+const APPEND: &str = "dump_then=poweroff dump_rounds=1 dump_effort=0 dump_level=1";
 /// What the guest's init prints last.
 const CRASHING: &[u8] = b"guest: crashing";
 /// Between two looks at the line, so that many bytes are taken at once.
@@ -70,6 +72,14 @@ impl LinuxGuest {
     /// # Panics
     /// The script does not start.
     pub(crate) fn start(qemu: &[&str]) -> Self {
+        Self::start_with(None, "", qemu)
+    }
+
+    /// Starts a guest that runs `script` before it crashes; `append` are more parameters of the capture kernel.
+    ///
+    /// # Panics
+    /// The script does not start.
+    pub(crate) fn start_with(script: Option<&str>, append: &str, qemu: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("bbl")
             .tempdir()
@@ -82,7 +92,18 @@ impl LinuxGuest {
             .custom_flags(flags)
             .open(&fifo)
             .expect("the FIFO");
-        let script = spawn(dir.path(), &format!("file:{}", fifo.display()), qemu);
+        let append = format!("{APPEND} {append}");
+        let work = script.map(|script| {
+            let path = dir.path().join("work");
+            fs::write(&path, script).expect("a script");
+            path.display().to_string()
+        });
+        let more = match &work {
+            Some(work) => vec!["--append", append.as_str(), "--script", work.as_str()],
+            None => vec!["--append", append.as_str()],
+        };
+        let line_path = format!("file:{}", fifo.display());
+        let script = spawn_with(dir.path(), &line_path, &more, qemu);
         let (started, deadline) = (Instant::now(), Deadline::after(limit()));
         Self {
             script,
@@ -107,6 +128,31 @@ impl LinuxGuest {
                 self.transcript()
             );
         }
+    }
+
+    /// Reads up to `text` on the console.
+    ///
+    /// # Panics
+    /// It does not come.
+    #[allow(dead_code, reason = "not in every program that has this module")]
+    pub(crate) fn wait_for_text(&mut self, text: &str) {
+        while !self
+            .bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+        {
+            assert!(
+                self.take_bytes(),
+                "no {text:?} came on the line:\n{}",
+                self.transcript()
+            );
+        }
+    }
+
+    /// Where the guest's RAM can be read and written.
+    #[allow(dead_code, reason = "not in every program that has this module")]
+    pub(crate) fn ram_path(&self) -> PathBuf {
+        ram(self.dir())
     }
 
     /// Reads to the end: the machine is switched off after the dump. Returns when what was seen.
@@ -216,7 +262,13 @@ impl Drop for LinuxGuest {
 }
 
 /// Runs the script with `serial` as QEMU's line, in a process group of its own.
+#[allow(dead_code, reason = "not in every program that has this module")]
 pub(crate) fn spawn(dir: &Path, serial: &str, qemu: &[&str]) -> Child {
+    spawn_with(dir, serial, &["--append", APPEND], qemu)
+}
+
+/// Runs the script with `more` of its own arguments.
+fn spawn_with(dir: &Path, serial: &str, more: &[&str], qemu: &[&str]) -> Child {
     let backend = format!(
         "memory-backend-file,id=ram0,size={MEMORY_MIB}M,mem-path={},share=on",
         ram(dir).display()
@@ -226,7 +278,7 @@ pub(crate) fn spawn(dir: &Path, serial: &str, qemu: &[&str]) -> Child {
     command
         .arg("--crash")
         .arg(artefacts::image("capture.Image"))
-        .args(["--append", "dump_then=poweroff dump_rounds=1 dump_effort=0"]);
+        .args(more);
     command.args([
         "--timeout",
         &limit().as_secs().to_string(),

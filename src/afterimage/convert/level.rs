@@ -9,22 +9,18 @@ use vmcore::{DumpLevel, PageClass};
 
 /// Returns the level of a dump with these gaps: zero pages take no room in any format.
 fn level_of(gaps: &[Gap]) -> u32 {
-    let found = gaps.iter().filter_map(|gap| bit_of(gap.class));
-    found.fold(DumpLevel::ZERO, |level, bit| level | bit)
+    let is_used = |bit: &u32| {
+        let leaves_out = |gap: &Gap| first_bit(gap.class) == Some(*bit);
+        gaps.iter().any(leaves_out)
+    };
+    bits(DumpLevel::ALL)
+        .filter(is_used)
+        .fold(DumpLevel::ZERO, |level, bit| level | bit)
 }
 
-/// Returns the bit that leaves out pages of this class.
-const fn bit_of(class: PageClass) -> Option<u32> {
-    match class {
-        PageClass::Zero => Some(DumpLevel::ZERO),
-        PageClass::Free => Some(DumpLevel::FREE),
-        PageClass::AppData => Some(DumpLevel::APP_DATA),
-        PageClass::Data
-        | PageClass::Secret
-        | PageClass::Unreadable
-        | PageClass::Lost
-        | PageClass::Skipped => None,
-    }
+/// Returns the lowest bit that leaves out pages of this class.
+fn first_bit(class: PageClass) -> Option<u32> {
+    bits(DumpLevel::ALL).find(|bit| DumpLevel(*bit).leaves_out(class))
 }
 
 /// Returns the bits that are set in `level`, from the lowest on.
@@ -41,7 +37,13 @@ pub(super) fn level(asked: Option<u32>, gaps: &[Gap]) -> (u32, Vec<String>) {
         return (found, Vec::new());
     };
     let mut remarks = Vec::new();
-    if let Some(bits) = names(asked & !found) {
+    // Bit 4 leaves out what bit 2 does, and more.
+    let implied = if found & DumpLevel::ALL_CACHE == 0 {
+        0
+    } else {
+        DumpLevel::CACHE
+    };
+    if let Some(bits) = names(asked & !found & !implied) {
         remarks.push(format!(
             "-d {asked}: {bits} cannot be applied: a dump does not tell which of its pages these are; what is in it stays"
         ));
@@ -85,6 +87,14 @@ mod tests {
         let gaps = [gap(PageClass::Free), gap(PageClass::Lost)];
         assert_eq!(level(None, &gaps), (17, Vec::new()));
         assert_eq!(level(None, &[]), (1, Vec::new()));
+    }
+
+    #[test]
+    fn linux_classes_have_their_bits() {
+        let gaps = [gap(PageClass::PrivateCache), gap(PageClass::User)];
+        assert_eq!(level(None, &gaps).0, 1 | 4 | 8);
+        let (_, remarks) = level(Some(15), &gaps);
+        assert_eq!(remarks, Vec::<String>::new(), "bit 4 does what bit 2 does");
     }
 
     #[test]

@@ -54,6 +54,42 @@ fn block_of_version_2_has_its_golden_bytes() {
 }
 
 #[test]
+fn runs_of_later_classes_have_their_golden_bytes() {
+    let mut buf = buffer(1);
+    let mut writer = BlockWriter::new(&mut buf).unwrap();
+    let runs = [
+        Run::new(0x3000, 300, PageClass::Cache),
+        Run::new(0x12_f000, 1, PageClass::User),
+        Run::new(0x13_0000, 2, PageClass::Free),
+        Run::new(0x13_2000, 5, PageClass::PrivateCache),
+    ];
+    for run in runs {
+        assert_eq!(writer.add_run(run), Ok(true));
+    }
+    let len = writer.finish().unwrap();
+    #[rustfmt::skip]
+    assert_eq!(buf[..len], [
+        9, 0,
+        // Class 8 with a jump of 3 pages, 300 of them.
+        0x08, 0xac, 0x02, 0x06,
+        0x02, 0x01,
+        0x22,
+        0x01, 0x05,
+    ]);
+    let block = MemoryBlock::decode(&buf[..len]).unwrap();
+    let found: Vec<Run> = block.runs().map(|(run, _)| run).collect();
+    assert_eq!(found, runs);
+}
+
+#[test]
+fn run_of_a_later_class_without_pages_or_unknown_is_refused() {
+    let refused = |table: &[u8]| MemoryBlock::decode(table).unwrap_err();
+    assert!(matches!(refused(&[2, 0, 0, 0]), Error::BadRun { .. }));
+    assert_eq!(refused(&[2, 0, 3, 1]), Error::UnknownPageClass(11));
+    assert!(matches!(refused(&[1, 0, 0]), Error::Truncated { .. }));
+}
+
+#[test]
 fn block_of_three_pages_takes_three_and_says_when_full() {
     let mut buf = buffer(3);
     let mut writer = BlockWriter::new(&mut buf).unwrap();
@@ -203,12 +239,12 @@ fn block_of_which_the_host_has_nothing_is_left_as_it_is() {
 proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "too slow under Miri")]
-    fn pages_round_trip(pages in proptest::collection::vec((0_u64..64, 0_u8..7), 1..40)) {
+    fn pages_round_trip(pages in proptest::collection::vec((0_u64..64, 0_u8..10), 1..40)) {
         let mut buf = buffer(15);
         let mut writer = BlockWriter::new(&mut buf).unwrap();
         let mut added = Vec::new();
         for (n, (page, class)) in pages.into_iter().enumerate() {
-            let class = PageClass::from_code(if class == 6 { 7 } else { class }).unwrap();
+            let class = PageClass::from_code(if class >= 6 { class + 1 } else { class }).unwrap();
             let mut run = Run::new(page << 12, 1, class);
             let is_added = match class {
                 PageClass::Data => put_page(&mut writer, run.pa, n as u8),
