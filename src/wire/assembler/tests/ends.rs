@@ -69,7 +69,7 @@ impl Machine {
         let count = self.blocks.len() as u64;
         Summary {
             blocks: self.blocks.len() as u32,
-            pages: [3 * count, count, 0, 0, 0, 0, 0, 0],
+            pages: [3 * count, count, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             tree_hash: tree.value(),
             ..Summary::default()
         }
