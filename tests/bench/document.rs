@@ -250,8 +250,8 @@ fn linux_section(out: &mut String, rows: &LinuxRows) {
         out,
         format_args!(
             "\n## Linux into our capture kernel\n
-Debian's Linux {version} on cortex-a72 at EL1, {} MiB, `crashkernel=2M`, `kexec -p`, `echo c > /proc/sysrq-trigger`; dump level 17, which
-for Linux means all pages that are not zero: which ones are free only Linux's own structures tell, and they are not read yet. Nobody answers, at the least effort (`dump_effort=0`): a fifth of the bytes is
+Debian's Linux {version} on cortex-a72 at EL1, {} MiB, `crashkernel=2M`, `kexec -p`, `echo c > /proc/sysrq-trigger`; all pages that are not zero
+(dump level 1). Nobody answers, at the least effort (`dump_effort=0`): a fifth of the bytes is
 parity.
 \n| same RAM as | bytes | at 115200 | to wire |\n|---|---|---|---|",
             e.raw >> 20

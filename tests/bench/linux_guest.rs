@@ -26,7 +26,7 @@ pub(crate) fn limit() -> Duration {
 /// RAM of the guest.
 pub(crate) const MEMORY_MIB: u64 = 256;
 /// Parameters of the capture kernel unless a test says otherwise: all of memory, once, and then off.
-const APPEND: &str = "dump_then=poweroff dump_rounds=1 dump_effort=0 dump_level=1";
+pub(crate) const APPEND: &str = "dump_then=poweroff dump_rounds=1 dump_effort=0 dump_level=1";
 /// What the guest's init prints last.
 const CRASHING: &[u8] = b"guest: crashing";
 /// Between two looks at the line, so that many bytes are taken at once.
@@ -103,7 +103,7 @@ impl LinuxGuest {
             None => vec!["--append", append.as_str()],
         };
         let line_path = format!("file:{}", fifo.display());
-        let script = spawn_with(dir.path(), &line_path, &more, qemu);
+        let script = spawn(dir.path(), &line_path, &more, qemu);
         let (started, deadline) = (Instant::now(), Deadline::after(limit()));
         Self {
             script,
@@ -261,14 +261,8 @@ impl Drop for LinuxGuest {
     }
 }
 
-/// Runs the script with `serial` as QEMU's line, in a process group of its own.
-#[allow(dead_code, reason = "not in every program that has this module")]
-pub(crate) fn spawn(dir: &Path, serial: &str, qemu: &[&str]) -> Child {
-    spawn_with(dir, serial, &["--append", APPEND], qemu)
-}
-
-/// Runs the script with `more` of its own arguments.
-fn spawn_with(dir: &Path, serial: &str, more: &[&str], qemu: &[&str]) -> Child {
+/// Runs the script with `serial` as QEMU's line, in a process group of its own, and with `more` of its own arguments.
+pub(crate) fn spawn(dir: &Path, serial: &str, more: &[&str], qemu: &[&str]) -> Child {
     let backend = format!(
         "memory-backend-file,id=ram0,size={MEMORY_MIB}M,mem-path={},share=on",
         ram(dir).display()

@@ -150,7 +150,12 @@ fn script_run(name: &'static str, dir: &Path, serial: &str, boot: CpuSeconds) ->
     let pidfile = dir.join("pid");
     let meter = CpuMeter::start(pidfile.clone());
     let started = std::time::Instant::now();
-    let mut script = linux_guest::spawn(dir, serial, &["-pidfile", &pidfile.display().to_string()]);
+    let mut script = linux_guest::spawn(
+        dir,
+        serial,
+        &["--append", linux_guest::APPEND],
+        &["-pidfile", &pidfile.display().to_string()],
+    );
     let status = Deadline::after(linux_guest::limit())
         .poll(|| script.try_wait().expect("the state of the script"));
     let whole = started.elapsed();
