@@ -20,7 +20,7 @@ use blackbox::dump::{Dump, merged};
 use blackbox::memory::{PAGE, Pages, RAM_START};
 use blackbox::process::run;
 use blackbox::{artefacts, host};
-use linux_guest::{LinuxGuest, MEMORY_MIB};
+use linux_guest::{LinuxGuest, MEMORY_MIB, Setup};
 
 /// Longest run of a reader.
 const READER_LIMIT: Duration = Duration::from_secs(60);
@@ -160,6 +160,15 @@ impl Crashed {
     }
 }
 
+/// A guest that runs `script`, crashes, and is dumped without any page that can be left out.
+fn after(script: &str) -> Setup<'_> {
+    Setup {
+        script: Some(script),
+        append: "dump_level=31",
+        suite: None,
+    }
+}
+
 fn total(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
@@ -169,7 +178,7 @@ fn linux_pages_are_left_out_by_class_and_nothing_else_is() {
     if let Some(why) = linux_guest::missing() {
         panic!("{why}");
     }
-    let guest = LinuxGuest::start_with(Some(WORK), "dump_level=31", &[]);
+    let guest = LinuxGuest::start(&after(WORK), &[]);
     let crashed = Crashed::receive(guest);
     crashed.assert_right();
     let gaps = crashed.gaps();
@@ -203,7 +212,7 @@ fn linux_with_a_wrong_vmcoreinfo_is_dumped_whole_and_it_is_said() {
     if let Some(why) = linux_guest::missing() {
         panic!("{why}");
     }
-    let mut guest = LinuxGuest::start_with(Some(WORK_AND_WAIT), "dump_level=31", &[]);
+    let mut guest = LinuxGuest::start(&after(WORK_AND_WAIT), &[]);
     guest.wait_for_text(WAIT);
     // The note that the kernel keeps, and the copy that it makes the note of when it crashes.
     let changed = replace(&guest, b"\nSIZE(page)=64\n", b"\nSIZE(page)=72\n");

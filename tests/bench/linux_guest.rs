@@ -66,20 +66,23 @@ pub(crate) struct Times {
     pub(crate) end: Option<Duration>,
 }
 
-impl LinuxGuest {
-    /// Starts a guest with more arguments of QEMU.
-    ///
-    /// # Panics
-    /// The script does not start.
-    pub(crate) fn start(qemu: &[&str]) -> Self {
-        Self::start_with(None, "", qemu)
-    }
+/// What is different from a guest of Debian 13 that does nothing but crash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Setup<'a> {
+    /// A shell script that it runs before it crashes.
+    pub(crate) script: Option<&'a str>,
+    /// More parameters of the capture kernel.
+    pub(crate) append: &'a str,
+    /// The Debian suite that its kernel is from.
+    pub(crate) suite: Option<&'a str>,
+}
 
-    /// Starts a guest that runs `script` before it crashes; `append` are more parameters of the capture kernel.
+impl LinuxGuest {
+    /// Starts a guest that is set up so, with more arguments of QEMU.
     ///
     /// # Panics
     /// The script does not start.
-    pub(crate) fn start_with(script: Option<&str>, append: &str, qemu: &[&str]) -> Self {
+    pub(crate) fn start(setup: &Setup<'_>, qemu: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("bbl")
             .tempdir()
@@ -92,16 +95,19 @@ impl LinuxGuest {
             .custom_flags(flags)
             .open(&fifo)
             .expect("the FIFO");
-        let append = format!("{APPEND} {append}");
-        let work = script.map(|script| {
+        let append = format!("{APPEND} {}", setup.append);
+        let work = setup.script.map(|script| {
             let path = dir.path().join("work");
             fs::write(&path, script).expect("a script");
             path.display().to_string()
         });
-        let more = match &work {
-            Some(work) => vec!["--append", append.as_str(), "--script", work.as_str()],
-            None => vec!["--append", append.as_str()],
-        };
+        let mut more = vec!["--append", append.as_str()];
+        if let Some(work) = &work {
+            more.extend(["--script", work.as_str()]);
+        }
+        if let Some(suite) = setup.suite {
+            more.extend(["--suite", suite]);
+        }
         let line_path = format!("file:{}", fifo.display());
         let script = spawn(dir.path(), &line_path, &more, qemu);
         let (started, deadline) = (Instant::now(), Deadline::after(limit()));

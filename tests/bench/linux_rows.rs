@@ -12,7 +12,7 @@ use blackbox::wait::Deadline;
 
 use crate::cpu_meter::{CpuMeter, CpuSeconds};
 use crate::encodings::Encodings;
-use crate::linux_guest::{self, LinuxGuest, MEMORY_MIB};
+use crate::linux_guest::{self, LinuxGuest, MEMORY_MIB, Setup};
 
 /// What the Linux guests gave.
 #[derive(Debug)]
@@ -49,10 +49,13 @@ pub(crate) fn measure() -> LinuxRows {
     eprintln!("bench: Linux, line to a FIFO");
     let pidfile = tempfile::tempdir().expect("a temporary directory");
     let meter = CpuMeter::start(pidfile.path().join("pid"));
-    let mut guest = LinuxGuest::start(&[
-        "-pidfile",
-        &pidfile.path().join("pid").display().to_string(),
-    ]);
+    let mut guest = LinuxGuest::start(
+        &Setup::default(),
+        &[
+            "-pidfile",
+            &pidfile.path().join("pid").display().to_string(),
+        ],
+    );
     guest.wait_for_first_frame();
     let times = guest.wait_for_end();
     let readings = meter.finish();

@@ -2,7 +2,7 @@
 //! What a header wants to know of the crashed kernel: from Linux's VMCOREINFO and memory, where the dump is of a Linux.
 
 use vmcore::PAGE_SIZE;
-use vmcore::linux::{Key, Vmcoreinfo};
+use vmcore::linux::{Key, VirtualMemory, Vmcoreinfo};
 use vmcore::notes::{HEADER_LEN, Note, Notes, VMCOREINFO};
 
 use super::headers::Names;
@@ -94,7 +94,11 @@ fn names(source: &Source<'_>, info: &Vmcoreinfo<'_>) -> Names {
         let mut bytes = [0; Names::LEN];
         let offset = info.offset("uts_namespace.name").ok()?;
         let at = info.symbol("init_uts_ns").ok()?.checked_add(offset)?;
-        source.core.read_virtual(at, &mut bytes).ok()?;
+        // The page tables first: kexec-tools may have written wrong addresses into the segments.
+        VirtualMemory::new(info, source.core)
+            .and_then(|mut memory| memory.read(at, &mut bytes))
+            .or_else(|_| source.core.read_virtual(at, &mut bytes))
+            .ok()?;
         let names = Names::from_memory(bytes);
         (names.system() == b"Linux" && names.release() == release.as_bytes()).then_some(names)
     };
