@@ -9,6 +9,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use vmcore::elf_core::{DUMP_ELF_INCOMPLETE, EHDR_LEN, PHDR_LEN, PN_XNUM, PT_NOTE, SHDR_LEN};
 use vmcore::gap_map::GapMap;
@@ -61,6 +62,22 @@ pub fn part_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Longest wait for the lock on a part file.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
+
+/// Whether somebody else keeps the lock. For a moment it may be a program on its way up: a child shares its parent's locks until it is
+/// executed (flock(2)), which outlasts the parent's own use of the file.
+fn is_locked(file: &File) -> bool {
+    let start = Instant::now();
+    while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        if start.elapsed() > LOCK_WAIT {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
 impl DumpFile {
     /// Creates the file at `path` for the memory in `ram`; all of it is lost until written or marked.
     ///
@@ -91,7 +108,7 @@ impl DumpFile {
             .open(path)
             .map_err(Error::file("create", path))?;
         // Another run of the command may be receiving into it.
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        if is_locked(&file) {
             return Err(Error::InUse(path.to_path_buf()));
         }
         if !is_old {

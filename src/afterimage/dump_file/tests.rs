@@ -33,6 +33,21 @@ fn write(dir: &Path, pages: u64, fill: impl FnOnce(&mut DumpFile), maps: &[Mappi
 }
 
 #[test]
+fn lock_that_is_about_to_be_let_go_is_waited_for() {
+    let dir = tempfile::tempdir().expect("directory");
+    let part = part_path(&dir.path().join("vmcore"));
+    let held = File::create(&part).expect("create");
+    held.lock().expect("lock");
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        drop(held);
+    });
+    let opened = DumpFile::create(&part, &[ram(1)]);
+    assert!(opened.is_ok(), "{:?}", opened.err());
+    letting_go.join().expect("let go");
+}
+
+#[test]
 fn file_that_another_receiver_writes_is_left_alone() {
     let dir = tempfile::tempdir().expect("directory");
     let part = part_path(&dir.path().join("vmcore"));
