@@ -6,12 +6,13 @@
 //! each read may fail, each loop has a bound.
 
 pub mod backtrace;
-#[cfg(test)]
+// Their fake machine takes minutes under Miri, and there is no unsafe code here.
+#[cfg(all(test, not(miri)))]
 mod fake_linux;
 pub mod kallsyms;
 mod page_array;
 mod page_classes;
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod page_tests;
 pub mod printk;
 #[cfg(test)]

@@ -339,6 +339,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "too slow under Miri")]
         fn any_table_is_read_in_bounds(
             bytes in proptest::collection::vec(any::<u8>(), 0x400),
             count in 1_u32..64,

@@ -191,6 +191,7 @@ fn impossible_sizes_are_refused() {
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "too slow under Miri")]
     fn any_ring_is_read_in_bounds(
         bytes in proptest::collection::vec(any::<u8>(), 0x400),
         at in 0_u64..0x100,
