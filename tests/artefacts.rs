@@ -35,6 +35,12 @@ pub fn host_command() -> PathBuf {
     built(&candidates, "scripts/build host")
 }
 
+/// The Python that has drgn, which `scripts/test` installs.
+#[must_use]
+pub fn drgn_python() -> PathBuf {
+    root().join("target/tools/venv/bin/python")
+}
+
 /// The root of the source tree.
 #[must_use]
 pub fn root() -> &'static Path {

@@ -86,10 +86,7 @@ fn read(reader: Reader, kdump: &Path, dump: &Dump) -> (Vec<Range<u64>>, Pages) {
     let (python, name) = match reader {
         // Debian's binding is for Debian's Python, whatever else comes first in PATH.
         Reader::Libkdumpfile => (PathBuf::from("/usr/bin/python3"), "libkdumpfile"),
-        Reader::Drgn => (
-            artefacts::root().join("target/tools/venv/bin/python"),
-            "drgn",
-        ),
+        Reader::Drgn => (artefacts::drgn_python(), "drgn"),
     };
     let (out, end) = (
         kdump.with_extension(name),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::artefacts;
+use crate::dump::Dump;
 use crate::process::{Finished, run};
 
 /// Longest run of the host command: it works on recordings only.
@@ -26,6 +27,23 @@ pub fn receive(recording: &Path, vmcore: &Path, elf: &Path) -> Finished {
             .arg(elf),
         LIMIT,
     )
+}
+
+/// Writes the dump that came on `line` to `vmcore` in `dir`; it is of a kernel whose ELF is not at hand.
+///
+/// # Panics
+/// It is not whole; with `console`, what was on the line as text.
+#[must_use]
+pub fn receive_whole(line: &[u8], dir: &Path, console: &str) -> Dump {
+    let (recording, vmcore) = (dir.join("recording"), dir.join("vmcore"));
+    std::fs::write(&recording, line).expect("a recording of the line");
+    let link = format!("file:{}", recording.display());
+    let received = run(command("receive").arg(link).arg("-o").arg(&vmcore), LIMIT);
+    let status = received.status.code();
+    assert_eq!(status, Some(0), "receive: {}\n{console}", received.stderr);
+    let (verdict, status) = verify(&vmcore);
+    assert_eq!(status, Some(0), "{verdict}");
+    Dump::open(&vmcore)
 }
 
 /// What `info --json` says.

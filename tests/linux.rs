@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use blackbox::backtrace::assert_readelf_accepts;
 use blackbox::converted::{Reader, assert_readers_agree};
-use blackbox::dump::{Dump, Load, Note, merged};
+use blackbox::dump::{Load, Note, merged};
 use blackbox::memory::{PAGE, Pages};
 use blackbox::process::run;
 use blackbox::{artefacts, host, matrix};
@@ -118,10 +118,9 @@ fn linux_crash_is_dumped_whole_from_2_mib() {
     if let Some(why) = linux_guest::missing() {
         panic!("{why}");
     }
-    let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
     let rows: Vec<Row> = ROWS
         .into_iter()
-        .chain(SOAK_ROWS.into_iter().filter(|_| is_soak))
+        .chain(SOAK_ROWS.into_iter().filter(|_| matrix::is_soak()))
         .collect();
     matrix::for_each(&rows, check);
 }
@@ -147,25 +146,7 @@ fn check(row: &Row) {
         &outside(after.clone(), &linux.region),
     );
 
-    let (recording, vmcore) = (guest.dir().join("recording"), guest.dir().join("vmcore"));
-    fs::write(&recording, guest.bytes()).expect("a recording of the line");
-    let link = format!("file:{}", recording.display());
-    let mut receive = Command::new(artefacts::host_command());
-    let received = run(
-        receive.arg("receive").arg(link).arg("-o").arg(&vmcore),
-        READER_LIMIT,
-    );
-    assert_eq!(
-        received.status.code(),
-        Some(0),
-        "receive: {}\n{}",
-        received.stderr,
-        guest.transcript()
-    );
-    let (verdict, status) = host::verify(&vmcore);
-    assert_eq!(status, Some(0), "{verdict}");
-
-    let dump = Dump::open(&vmcore);
+    let dump = host::receive_whole(guest.bytes(), guest.dir(), &guest.transcript());
     let theirs: Vec<Note> = dump
         .notes
         .iter()
@@ -208,8 +189,8 @@ fn check(row: &Row) {
         &dump.pages(),
     );
 
-    assert_readelf_accepts(&vmcore);
-    let log = judged_log(&vmcore, guest.bytes(), row);
+    assert_readelf_accepts(&dump.path);
+    let log = judged_log(&dump.path, guest.bytes(), row);
     assert!(log.contains("Linux version"), "{log}");
     assert!(log.contains("sysrq: Trigger a crash"), "{log}");
     let last = log.lines().next_back().unwrap_or("");
@@ -227,8 +208,8 @@ fn check(row: &Row) {
         names.contains("Linux") && names.contains(" SMP ") && names.contains("aarch64"),
         "names are Linux's own: {names:?}"
     );
-    assert_backtrace_agrees(&host::linux_bt(&vmcore), &log, row);
-    assert_info_agrees(&host::info(&vmcore), &dump.notes, row);
+    assert_backtrace_agrees(&host::linux_bt(&dump.path), &log, row);
+    assert_info_agrees(&host::info(&dump.path), &dump.notes, row);
 }
 
 /// The log by our `dmesg`, which has to be that of `vmcore-dmesg`; kexec-tools finds no `_text` in 6.1 and writes segments that it cannot read

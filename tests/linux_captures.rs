@@ -111,10 +111,9 @@ const SOAK_ROWS: [Row; 3] = [
 
 #[test]
 fn linux_saves_our_crash_to_a_disk_and_over_the_network() {
-    let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
     let rows: Vec<Row> = ROWS
         .into_iter()
-        .chain(SOAK_ROWS.into_iter().filter(|_| is_soak))
+        .chain(SOAK_ROWS.into_iter().filter(|_| matrix::is_soak()))
         .collect();
     matrix::for_each(&rows, check);
 }

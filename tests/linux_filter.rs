@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -57,7 +56,6 @@ const WAIT: &str = "guest: waiting";
 struct Crashed {
     guest: LinuxGuest,
     memory: Pages,
-    vmcore: PathBuf,
     dump: Dump,
 }
 
@@ -66,28 +64,10 @@ impl Crashed {
     fn receive(mut guest: LinuxGuest) -> Self {
         guest.wait_for_end();
         let memory = guest.pages();
-        let (recording, vmcore) = (guest.dir().join("recording"), guest.dir().join("vmcore"));
-        fs::write(&recording, guest.bytes()).expect("a recording of the line");
-        let link = format!("file:{}", recording.display());
-        let mut receive = Command::new(artefacts::host_command());
-        let received = run(
-            receive.arg("receive").arg(link).arg("-o").arg(&vmcore),
-            READER_LIMIT,
-        );
-        assert_eq!(
-            received.status.code(),
-            Some(0),
-            "receive: {}\n{}",
-            received.stderr,
-            guest.transcript()
-        );
-        let (verdict, status) = host::verify(&vmcore);
-        assert_eq!(status, Some(0), "{verdict}");
-        let dump = Dump::open(&vmcore);
+        let dump = host::receive_whole(guest.bytes(), guest.dir(), &guest.transcript());
         Self {
             guest,
             memory,
-            vmcore,
             dump,
         }
     }
@@ -128,10 +108,10 @@ impl Crashed {
 
     /// What drgn says of the page array in the dump, outside the crash region.
     fn judged(&self) -> BTreeMap<String, Vec<Range<u64>>> {
-        let mut judge = Command::new("python3");
+        let mut judge = Command::new(artefacts::drgn_python());
         judge
             .arg(artefacts::root().join("tests/linux_pages.py"))
-            .arg(&self.vmcore)
+            .arg(&self.dump.path)
             .args([RAM_START, RAM_END].map(|at| at.to_string()));
         let mut judged: BTreeMap<String, Vec<Range<u64>>> = BTreeMap::new();
         for line in run(&mut judge, READER_LIMIT).success().lines() {
@@ -153,7 +133,11 @@ impl Crashed {
     }
 
     fn assert_log_is_whole(&self) {
-        let log = run(Command::new("vmcore-dmesg").arg(&self.vmcore), READER_LIMIT).success();
+        let log = run(
+            Command::new("vmcore-dmesg").arg(&self.dump.path),
+            READER_LIMIT,
+        )
+        .success();
         let last = log.lines().next_back().unwrap_or("");
         assert!(log.contains("sysrq: Trigger a crash"), "{log}");
         assert!(last.contains("Bye!"), "the log ends with {last:?}");

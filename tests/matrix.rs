@@ -93,10 +93,16 @@ impl Row {
     }
 }
 
+/// Whether `scripts/soak` runs: `AFTERIMAGE_SOAK=1`.
+#[must_use]
+pub fn is_soak() -> bool {
+    std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1")
+}
+
 /// The rows to run: the full product under `AFTERIMAGE_SOAK=1`, else the covering set.
 #[must_use]
 pub fn rows() -> Vec<Row> {
-    if std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1") {
+    if is_soak() {
         full_product()
     } else {
         covering_set()

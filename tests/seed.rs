@@ -13,7 +13,7 @@ impl Seed {
         if let Some(seed) = named.and_then(|seed| seed.parse().ok()) {
             return vec![Self(seed)];
         }
-        let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
+        let is_soak = crate::matrix::is_soak();
         (0..if is_soak { all } else { sample }).map(Self).collect()
     }
 

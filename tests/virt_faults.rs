@@ -282,7 +282,7 @@ fn check(row: &Row) -> String {
 
 #[test]
 fn every_crash_ends_in_the_class_that_was_said_beforehand() {
-    let is_soak = std::env::var("AFTERIMAGE_SOAK").as_deref() == Ok("1");
+    let is_soak = matrix::is_soak();
     let rows = if is_soak { all_rows() } else { sample() };
     let table = Mutex::new(Vec::new());
     matrix::for_each(&rows, |row| {

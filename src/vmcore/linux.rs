@@ -6,7 +6,7 @@
 //! each read may fail, each loop has a bound.
 
 pub mod backtrace;
-// Their fake machine takes minutes under Miri, and there is no unsafe code here.
+// Their fake machine takes minutes under Miri.
 #[cfg(all(test, not(miri)))]
 mod fake_linux;
 pub mod kallsyms;

@@ -5,7 +5,8 @@
 //! sections, and in each section the address of its part of the page array, less where the section starts. Page frames are
 //! asked for in rising order, so one section, one block of the mapping and one chunk of the array are remembered.
 
-use super::translation::{PageTables, Span};
+use super::translation::PageTables;
+use super::virtual_memory::Addresses;
 use super::vmcoreinfo::{Key, Vmcoreinfo};
 use crate::{Error, PhysMemory};
 
@@ -85,53 +86,10 @@ fn half(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Memory by virtual address; the block that was read last is remembered.
-#[derive(Debug)]
-struct Virtual {
-    tables: PageTables,
-    last: Option<(u64, Span)>,
-}
-
-impl Virtual {
-    fn read(&mut self, memory: &mut impl PhysMemory, va: u64, buf: &mut [u8]) -> Result<(), Error> {
-        let (mut va, mut rest) = (va, buf);
-        // A span has a byte at least, so this ends.
-        while !rest.is_empty() {
-            let span = self.translate(memory, va)?;
-            let len = usize::try_from(span.len).map_or(rest.len(), |len| len.min(rest.len()));
-            let (now, later) = rest.split_at_mut(len.max(1));
-            memory.read(span.pa, now)?;
-            va = va.saturating_add(now.len() as u64);
-            rest = later;
-        }
-        Ok(())
-    }
-
-    fn translate(&mut self, memory: &mut impl PhysMemory, va: u64) -> Result<Span, Error> {
-        if let Some((start, span)) = self.last
-            && let Some(within) = va.checked_sub(start).filter(|within| *within < span.len)
-        {
-            return Ok(Span {
-                pa: span.pa.saturating_add(within),
-                len: span.len.saturating_sub(within),
-            });
-        }
-        let span = self.tables.translate(memory, va)?;
-        self.last = Some((va, span));
-        Ok(span)
-    }
-
-    fn word(&mut self, memory: &mut impl PhysMemory, va: u64) -> Result<u64, Error> {
-        let mut bytes = [0; 8];
-        self.read(memory, va, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-}
-
 /// The page array of a crashed Linux.
 #[derive(Debug)]
 pub(super) struct PageArray<'a> {
-    memory: Virtual,
+    addresses: Addresses,
     /// Virtual address of the root array.
     roots: u64,
     root_count: u64,
@@ -210,7 +168,7 @@ impl<'a> PageArray<'a> {
             held: None,
             section: None,
             first_unread: None,
-            memory: Virtual { tables, last: None },
+            addresses: Addresses::by(tables),
         })
     }
 
@@ -256,7 +214,7 @@ impl<'a> PageArray<'a> {
             let start = self.address_of(memory, first)?;
             let len = usize::try_from(self.in_chunk.saturating_mul(self.struct_len)).ok()?;
             let bytes = self.chunk.get_mut(..len)?;
-            let is_read = self.memory.read(memory, start, bytes).is_ok();
+            let is_read = self.addresses.read(memory, start, bytes).is_ok();
             self.held = Some((first, is_read));
             if !is_read {
                 self.first_unread = self.first_unread.or(Some(frame));
@@ -301,7 +259,7 @@ impl<'a> PageArray<'a> {
             return Ok(0);
         }
         let root = self.roots.wrapping_add(number.wrapping_mul(8));
-        let root = self.memory.word(memory, root)?;
+        let root = self.addresses.u64(memory, root)?;
         if root == 0 {
             return Ok(0);
         }
@@ -309,6 +267,6 @@ impl<'a> PageArray<'a> {
         let at = number
             .wrapping_mul(self.section_len)
             .wrapping_add(self.word_at);
-        self.memory.word(memory, root.wrapping_add(at))
+        self.addresses.u64(memory, root.wrapping_add(at))
     }
 }

@@ -5,38 +5,27 @@ use super::translation::{LinearMap, PageTables, Span};
 use super::vmcoreinfo::Vmcoreinfo;
 use crate::{Error, PhysMemory};
 
-/// Memory, and how its addresses are translated.
+/// How addresses are translated; the memory itself is the caller's, who may need it for something else between two reads.
 #[derive(Debug)]
-pub struct VirtualMemory<M> {
-    memory: M,
+pub(super) struct Addresses {
     tables: PageTables,
     linear: Option<LinearMap>,
     /// The mapping that was used last, by the address that it was asked for: most reads are next to each other.
     last: Option<(u64, Span)>,
 }
 
-impl<M: PhysMemory> VirtualMemory<M> {
-    /// Reads `memory` through the tables of the kernel that wrote this note.
-    ///
-    /// # Errors
-    /// Those of [`PageTables::of`].
-    pub fn new(info: &Vmcoreinfo<'_>, memory: M) -> Result<Self, Error> {
-        Ok(Self {
-            memory,
-            tables: PageTables::of(info)?,
-            linear: LinearMap::of(info).ok(),
+impl Addresses {
+    /// Goes by the page tables only.
+    pub(super) const fn by(tables: PageTables) -> Self {
+        Self {
+            tables,
+            linear: None,
             last: None,
-        })
+        }
     }
 
-    /// Returns the page tables.
-    #[must_use]
-    pub const fn tables(&self) -> &PageTables {
-        &self.tables
-    }
-
-    /// Translates by the tables; where they are of no use, by the linear map.
-    fn span(&mut self, va: u64) -> Result<Span, Error> {
+    /// Translates by the tables; where they are of no use, by the linear map, if that is known.
+    fn span(&mut self, memory: &mut impl PhysMemory, va: u64) -> Result<Span, Error> {
         if let Some((start, span)) = self.last
             && let Some(within) = va.checked_sub(start).filter(|within| *within < span.len)
         {
@@ -45,7 +34,7 @@ impl<M: PhysMemory> VirtualMemory<M> {
                 len: span.len.saturating_sub(within),
             });
         }
-        let span = match self.tables.translate(&mut self.memory, va) {
+        let span = match self.tables.translate(memory, va) {
             Ok(span) => span,
             Err(error) => {
                 let linear = self.linear.and_then(|map| map.translate(va));
@@ -60,12 +49,18 @@ impl<M: PhysMemory> VirtualMemory<M> {
     ///
     /// # Errors
     /// Those of [`PageTables::translate`], and [`Error::Read`]; `buf` then holds anything.
-    pub fn read(&mut self, mut va: u64, mut buf: &mut [u8]) -> Result<(), Error> {
+    pub(super) fn read(
+        &mut self,
+        memory: &mut impl PhysMemory,
+        mut va: u64,
+        mut buf: &mut [u8],
+    ) -> Result<(), Error> {
+        // A span has a byte at least, so this ends.
         while !buf.is_empty() {
-            let span = self.span(va)?;
+            let span = self.span(memory, va)?;
             let len = usize::try_from(span.len).unwrap_or(usize::MAX);
-            let (now, later) = buf.split_at_mut(len.min(buf.len()));
-            self.memory.read(span.pa, now)?;
+            let (now, later) = buf.split_at_mut(len.clamp(1, buf.len()));
+            memory.read(span.pa, now)?;
             va = va.wrapping_add(now.len() as u64);
             buf = later;
         }
@@ -75,11 +70,54 @@ impl<M: PhysMemory> VirtualMemory<M> {
     /// Reads a little-endian u64.
     ///
     /// # Errors
+    /// As for [`Addresses::read`].
+    pub(super) fn u64(&mut self, memory: &mut impl PhysMemory, va: u64) -> Result<u64, Error> {
+        let mut bytes = [0; 8];
+        self.read(memory, va, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Memory, and how its addresses are translated.
+#[derive(Debug)]
+pub struct VirtualMemory<M> {
+    memory: M,
+    addresses: Addresses,
+}
+
+impl<M: PhysMemory> VirtualMemory<M> {
+    /// Reads `memory` through the tables of the kernel that wrote this note.
+    ///
+    /// # Errors
+    /// Those of [`PageTables::of`].
+    pub fn new(info: &Vmcoreinfo<'_>, memory: M) -> Result<Self, Error> {
+        let addresses = Addresses {
+            linear: LinearMap::of(info).ok(),
+            ..Addresses::by(PageTables::of(info)?)
+        };
+        Ok(Self { memory, addresses })
+    }
+
+    /// Returns the page tables.
+    #[must_use]
+    pub const fn tables(&self) -> &PageTables {
+        &self.addresses.tables
+    }
+
+    /// Fills `buf` with the bytes at `va`.
+    ///
+    /// # Errors
+    /// Those of [`PageTables::translate`], and [`Error::Read`]; `buf` then holds anything.
+    pub fn read(&mut self, va: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.addresses.read(&mut self.memory, va, buf)
+    }
+
+    /// Reads a little-endian u64.
+    ///
+    /// # Errors
     /// As for [`VirtualMemory::read`].
     pub fn u64(&mut self, va: u64) -> Result<u64, Error> {
-        let mut bytes = [0; 8];
-        self.read(va, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        self.addresses.u64(&mut self.memory, va)
     }
 
     /// Reads a little-endian u32.
