@@ -15,9 +15,19 @@ pub fn kernel_image(load_address: u64) {
     each_binary(load_address, "kernel.ld", None);
 }
 
+/// Links every binary of the calling crate as a system kernel that is its own capture kernel.
+pub fn both_image(load_address: u64) {
+    each_binary(load_address, "both.ld", None);
+}
+
 /// Links the binary `name` as a system kernel.
 pub fn kernel_binary(name: &str, load_address: u64) {
     each_binary(load_address, "kernel.ld", Some(name));
+}
+
+/// Links the binary `name` as a system kernel that is its own capture kernel.
+pub fn both_binary(name: &str, load_address: u64) {
+    each_binary(load_address, "both.ld", Some(name));
 }
 
 /// Links the binary `name` as a capture kernel.

@@ -229,8 +229,19 @@ impl Machine {
             qemu,
             deadline,
             dir,
+            elf: self.kernel_file().with_extension("elf"),
             slot,
         }
+    }
+
+    fn kernel_file(&self) -> PathBuf {
+        let default = if self.entry == Entry::El3 {
+            "kernel.elf"
+        } else {
+            "kernel.Image"
+        };
+        let kernel = self.kernel.clone();
+        kernel.unwrap_or_else(|| artefacts::image(default))
     }
 
     fn command(&self, dir: &Path) -> Command {
@@ -280,16 +291,7 @@ impl Machine {
         if self.is_paused || self.has_gdb {
             command.arg("-S");
         }
-        let default = if self.entry == Entry::El3 {
-            "kernel.elf"
-        } else {
-            "kernel.Image"
-        };
-        let kernel = self
-            .kernel
-            .clone()
-            .unwrap_or_else(|| artefacts::image(default));
-        command.arg("-kernel").arg(kernel);
+        command.arg("-kernel").arg(self.kernel_file());
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
         }
@@ -339,11 +341,18 @@ pub struct Running {
     qemu: Qemu,
     deadline: Deadline,
     dir: TempDir,
+    elf: PathBuf,
     #[expect(dead_code, reason = "held until QEMU is gone")]
     slot: Slot,
 }
 
 impl Running {
+    /// The ELF of the kernel that it booted, beside the Image.
+    #[must_use]
+    pub fn elf(&self) -> &Path {
+        &self.elf
+    }
+
     /// A directory of this run's own.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -56,7 +56,7 @@ pub fn finish(running: Running) -> Crashed {
         running.dir().join("vmcore"),
     );
     fs::write(&recording, running.console.bytes()).expect("a recording of the line");
-    let received = host::receive(&recording, &vmcore, &elf());
+    let received = host::receive(&recording, &vmcore, running.elf());
     assert_eq!(
         received.status.code(),
         Some(0),

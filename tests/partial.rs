@@ -36,7 +36,7 @@ pub fn receive_any(running: &Running) -> (Option<i32>, String) {
         running.dir().join("vmcore"),
     );
     fs::write(&recording, running.console.bytes()).expect("a recording of the line");
-    let received = host::receive(&recording, &vmcore, &oracle::elf());
+    let received = host::receive(&recording, &vmcore, running.elf());
     (received.status.code(), received.stderr)
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Links the two binaries as arm64 Images.
+//! Links the binaries as arm64 Images.
 
 fn main() {
     linker::kernel_binary("kernel", linker::QEMU_VIRT_LOAD_ADDRESS);
     linker::capture_binary("capture", linker::QEMU_VIRT_LOAD_ADDRESS);
+    linker::both_binary("both", linker::QEMU_VIRT_LOAD_ADDRESS);
     println!("cargo:rerun-if-env-changed=CAPTURE_IMAGE");
 }

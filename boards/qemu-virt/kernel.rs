@@ -7,9 +7,5 @@ kernel::entry!(main, qemu_virt::BOARD);
 kernel::capture_image!(env!("CAPTURE_IMAGE"));
 
 fn main(boot: kernel::Boot) -> ! {
-    log::info!(
-        "idle, with {} MiB of RAM; SysRq h for help",
-        boot.ram_bytes() >> 20
-    );
-    kernel::idle()
+    qemu_virt::idle(&boot)
 }

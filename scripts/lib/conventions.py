@@ -15,10 +15,11 @@ LINES_MAX = 500
 BOARD_LINES_MAX = 99
 PORTABLE = ["boot-config", "vmcore", "wire"]
 # Crates whose own code holds no unsafe; `machine` is the only library that does.
-SAFE = [*PORTABLE, "capture", "kernel", "afterimage"]
+SAFE = [*PORTABLE, "capture", "capture-kernel", "kernel", "afterimage"]
 # What runs after a crash: where it begins with these lints (and what lies below it), and the lints.
 CRASH_PATH = [
     "src/capture/lib.rs",
+    "src/capture-kernel/lib.rs",
     "src/kernel/crash.rs",
     "src/machine/capture_entry.rs",
     "src/machine/console.rs",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
-# Builds a board's two kernels and the host command. Sourced after shell.sh.
+# Builds a board's kernels and the host command. Sourced after shell.sh.
 
 # The largest capture Image that `kexec -p` loads into crashkernel=2M: DTB and core header need the rest.
 CAPTURE_SIZE_MAX=$((0x1e0000))
@@ -34,7 +34,7 @@ build_binary() {
         objcopy -O binary "$out/$bin.elf" "$out/$bin.Image"
 }
 
-# Builds both kernels of BOARD; the capture Image comes first because the kernel embeds it.
+# Builds the kernels of BOARD; the capture Image comes first because the kernel embeds it.
 build_board() {
     local board=$1 out=$IMAGES/$1 size bin
     [ -f "$ROOT/boards/$board/Cargo.toml" ] ||
@@ -45,8 +45,8 @@ build_board() {
         fail "the capture kernel takes $size bytes; crashkernel=2M has room for $CAPTURE_SIZE_MAX"
     fi
     CAPTURE_IMAGE=$out/capture.Image build_binary "$board" kernel || fail "the system kernel of $board does not build"
-    image_size "$out/kernel.Image" >/dev/null
-    for bin in capture kernel; do
+    build_binary "$board" both || fail "the kernel of $board that is both does not build"
+    for bin in capture kernel both; do
         printf '%-28s file %8d bytes, image_size %8d bytes\n' "$board/$bin.Image" "$(stat -c %s "$out/$bin.Image")" \
             "$(image_size "$out/$bin.Image")" >&2
     done

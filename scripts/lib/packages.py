@@ -22,6 +22,7 @@ MAY_USE = {
     "machine": {"boot-config", "vmcore"},
     "kernel": {"machine", "boot-config", "vmcore", "wire"},
     "capture": {"boot-config", "vmcore", "wire"},
+    "capture-kernel": {"capture", "machine", "wire"},
     "harness": {"kernel", "machine"},
     "afterimage": {"vmcore", "wire"},
     # Both ends of the link, and what a bench compares them with.
@@ -33,11 +34,11 @@ MAY_USE = {
     "codecs": {"wire"},
     "target-tests": {"harness", "kernel", "machine", "linker"},
 }
-BOARD_MAY_USE = {"kernel", "capture", "machine", "linker", "wire"}
+BOARD_MAY_USE = {"kernel", "capture-kernel", "machine", "linker"}
 PORTABLE = ["boot-config", "vmcore", "wire"]
 # Crates that touch hardware: no portable crate, nor the capture logic or the host command, may reach one.
 HARDWARE = {"aarch64-cpu", "arm-gic", "smccc", "safe-mmio", "tock-registers", "buddy_system_allocator"}
-FIRMWARE = ["machine", "kernel", "capture", "harness"]
+FIRMWARE = ["machine", "kernel", "capture", "capture-kernel", "harness"]
 
 
 def cargo(*arguments):

@@ -64,13 +64,26 @@ impl Boot {
     }
 }
 
-/// Brings the kernel up and runs `main`. The board's binary calls this through [`crate::entry!`].
-pub fn start(entry: EntryState, board: &'static Board, main: fn(Boot) -> !) -> ! {
+/// What a program does that is its own capture kernel: dumps the crashed machine. The last argument is [`Board::early_pl011`].
+pub type CaptureRole = fn(AddressSpace, EntryState, Option<u64>) -> !;
+
+/// Brings the kernel up and runs `main`, or runs `capture`. The board's binary calls this through [`crate::entry!`].
+pub fn start(
+    entry: EntryState,
+    board: &'static Board,
+    main: fn(Boot) -> !,
+    capture: Option<CaptureRole>,
+) -> ! {
     let mut space = match AddressSpace::take(entry.image) {
         Ok(space) => space,
         // Nothing can be printed without a mapping.
         Err(_) => arch::halt(),
     };
+    if let Some(capture) = capture
+        && is_capture_kernel(&mut space, entry.dtb)
+    {
+        capture(space, entry, board.early_pl011);
+    }
     console::install_early(&mut space, board.early_pl011);
     exceptions::install(&interrupts::HANDLERS);
     arch::unmask_serror_and_stop();
@@ -79,13 +92,23 @@ pub fn start(entry: EntryState, board: &'static Board, main: fn(Boot) -> !) -> !
         Ok(found) => found,
         Err(error) => refuse(&error),
     };
-    match bring_up(space, entry, board, found) {
+    match bring_up(space, entry, board, found, capture.is_some()) {
         Ok(boot) => {
             lkdtm::boot_is_over();
             main(boot)
         }
         Err(error) => refuse(&error),
     }
+}
+
+/// Whether the DTB at this address is a capture kernel's: only whoever loads one says which memory is its own, and where the crashed
+/// kernel's ELF core header lies, be it malformed (Documentation/arch/arm64/kdump.rst).
+fn is_capture_kernel(space: &mut AddressSpace, dtb: u64) -> bool {
+    blob::open_dtb(space, dtb).is_ok_and(|dtb| {
+        let usable = dtb.usable_memory();
+        let is_limited = usable.map_or(true, |usable| usable.iter().next().is_some());
+        is_limited || !matches!(dtb.elf_core_header(), Ok(None))
+    })
 }
 
 /// Says why this machine cannot be booted, and halts.
@@ -117,6 +140,7 @@ fn bring_up(
     entry: EntryState,
     board: &'static Board,
     (dtb, dtb_address): (Dtb<'static>, u64),
+    is_own_capture_kernel: bool,
 ) -> Result<Boot, Failure> {
     if let Err(error) = console::install_from_dtb(&mut space, &dtb) {
         emergency!("console: {error}\n");
@@ -179,7 +203,7 @@ fn bring_up(
             entry.exception_level >= 2 && arch::has_el2(),
         );
     }
-    load::at_boot(&mut space, &dtb, &map, &params);
+    load::at_boot(&mut space, &dtb, &map, &params, is_own_capture_kernel);
     region::keep_address_space(space);
 
     cpus::list(&dtb)?;

@@ -120,7 +120,7 @@ pub(crate) fn poll() {
     if provoked == Place::Message as usize {
         panic!("a message that faults: {}", Faulty);
     }
-    match load::replace(machine::image::embedded_capture_image(), &[]) {
+    match load::embedded().and_then(|image| load::replace(&image, &[])) {
         Ok(()) => log::error!("fault injected: replacing the capture kernel went well"),
         Err(error) => log::error!("fault injected: replacing the capture kernel: {error}"),
     }

@@ -40,7 +40,7 @@ pub mod warn;
 pub mod watch;
 
 pub use board::Board;
-pub use boot::{Boot, start};
+pub use boot::{Boot, CaptureRole, start};
 pub use cpus::idle;
 pub use machine;
 
@@ -50,17 +50,27 @@ static HEAP: machine::heap::KernelHeap = machine::heap::KernelHeap::new();
 /// Makes `$main`, a `fn(kernel::Boot) -> !`, the program that runs once the kernel is up; a wrong signature does not compile.
 ///
 /// `entry!(main)` runs on any machine whose DTB says all that is needed; `entry!(main, BOARD)` takes a [`Board`]'s policy.
+///
+/// `entry!(main, BOARD, capture: capture_kernel::run_in)` makes the program its own capture kernel: it loads a copy of itself into the
+/// crash region, and when its DTB is that of a capture kernel it runs that function instead of `main`. `linker::both_image` links it.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
         $crate::entry!($main, $crate::Board::GENERIC);
     };
     ($main:path, $board:expr) => {
+        $crate::entry!(@ $main, $board, None);
+    };
+    ($main:path, $board:expr, capture: $capture:path) => {
+        $crate::entry!(@ $main, $board, Some($capture));
+    };
+    (@ $main:path, $board:expr, $capture:expr) => {
         const _: () = {
             fn afterimage_first(entry: $crate::machine::boot::EntryState) -> ! {
                 const MAIN: fn($crate::Boot) -> ! = $main;
+                const CAPTURE: Option<$crate::CaptureRole> = $capture;
                 static BOARD: $crate::Board = $board;
-                $crate::start(entry, &BOARD, MAIN)
+                $crate::start(entry, &BOARD, MAIN, CAPTURE)
             }
             $crate::machine::entry!(afterimage_first);
         };
@@ -82,6 +92,9 @@ macro_rules! capture_image {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    if machine::capture_entry::is_running() {
+        machine::capture_entry::fail(0, format_args!("{info}"));
+    }
     let registers = machine::exceptions::capture_registers();
     crash::panicked(registers, info)
 }

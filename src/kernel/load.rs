@@ -4,9 +4,10 @@
 //! Everything the crash path needs is made here (decision 2): the Image is placed, its DTB and the ELF core header are built beside
 //! it, its initial RAM disk, if it has one, is put behind them, all of it is hashed, cleaned to the point of coherency and put out of reach.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use boot_config::dtb::edit::EditError;
 use boot_config::{Dtb, DtbError, ImageError, MemoryMap, PhysRange, parameters};
@@ -29,6 +30,9 @@ const MAX_COMMAND_LINE: usize = 2048;
 static DTB: Mutex<Option<&'static [u8]>> = Mutex::new(None);
 /// Start and end of the place of each armed copy; 0 for none. For loading and to tell of it: what the crash path goes by stands in the region.
 static PLACES: [[AtomicU64; 2]; COPIES] = [const { [const { AtomicU64::new(0) }; 2] }; COPIES];
+
+/// Whether the program is its own capture kernel.
+static IS_OWN: AtomicBool = AtomicBool::new(false);
 
 /// Whether a capture kernel is armed.
 pub(crate) fn is_loaded() -> bool {
@@ -117,6 +121,7 @@ pub(crate) fn at_boot(
     dtb: &Dtb<'static>,
     map: &MemoryMap,
     params: &Params<'_>,
+    is_own_capture_kernel: bool,
 ) {
     machine::arch::without_irq(|| *DTB.lock() = Some(dtb.as_bytes()));
     crate::fault::at(crate::fault::Place::BeforeLoad);
@@ -128,6 +133,7 @@ pub(crate) fn at_boot(
         log::warn!("no capture kernel is loaded: there is no crash region");
         return;
     };
+    IS_OWN.store(is_own_capture_kernel, Ordering::Relaxed);
     match load(space, &region, dtb, map, params) {
         Ok(()) => {}
         Err(error) => log::error!("no capture kernel is loaded: {error}"),
@@ -142,10 +148,11 @@ fn load(
     map: &MemoryMap,
     params: &Params<'_>,
 ) -> Result<(), LoadError> {
-    let (image_file, initrd_file);
+    let (embedded_image, image_file, initrd_file);
     let image = match params.capture {
         CaptureSource::Embedded => {
-            Some(machine::image::embedded_capture_image()).filter(|image| !image.is_empty())
+            embedded_image = embedded()?;
+            Some(&*embedded_image).filter(|image| !image.is_empty())
         }
         CaptureSource::Outside(Source::Initrd) => boot_loader_initrd(dtb, map),
         CaptureSource::Outside(Source::Semihosting(path)) => {
@@ -168,6 +175,27 @@ fn load(
         None => &[],
     };
     load_image(space, region, dtb, map, image, initrd)
+}
+
+/// The capture Image that the program brings: the one that is linked into it, which may be none, or itself as it was loaded.
+///
+/// # Errors
+/// The heap has no room for a copy of the program.
+pub(crate) fn embedded() -> Result<Cow<'static, [u8]>, LoadError> {
+    if !IS_OWN.load(Ordering::Relaxed) {
+        return Ok(Cow::Borrowed(machine::image::embedded_capture_image()));
+    }
+    let parts = [
+        machine::image::constant_bytes(),
+        machine::image::loaded_data(),
+    ];
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| LoadError::NoImage("the heap has no room for a copy of this program"))?;
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    Ok(Cow::Owned(bytes))
 }
 
 fn boot_loader_initrd(dtb: &Dtb<'_>, map: &MemoryMap) -> Option<&'static [u8]> {

@@ -57,6 +57,17 @@ primary_entry:
 2:      stp     xzr, xzr, [x2], #16
         cmp     x2, x1
         b.lo    2b
+        // Initialised data as it was loaded is kept in BSS, for a restart and for loading this image again.
+        adrp    x3, data_begin
+        adrp    x4, data_copy_begin
+        add     x4, x4, #:lo12:data_copy_begin
+        adrp    x5, data_loaded_end
+        add     x5, x5, #:lo12:data_loaded_end
+        b       4f
+3:      ldp     x6, x7, [x3], #16
+        stp     x6, x7, [x4], #16
+4:      cmp     x3, x5
+        b.lo    3b
         bl      invalidate_range
         // The stacks are written with the MMU on; stale dirty lines of them must not come back later.
         adrp    x0, stacks_begin

@@ -116,6 +116,7 @@ static DTB: AtomicU64 = AtomicU64::new(0);
 /// Brings the capture kernel up. Says what is wrong, and halts, when there is no DTB to work by. `arena` becomes the room to work
 /// in unless the crash region has more.
 pub fn begin<const N: usize>(
+    space: AddressSpace,
     entry: EntryState,
     early_pl011: Option<u64>,
     arena: &'static StaticArena<N>,
@@ -124,14 +125,22 @@ pub fn begin<const N: usize>(
     CODE.store(crc32c(image::constant_bytes()), Ordering::Release);
     DTB.store(entry.dtb, Ordering::Release);
     HOOKS.store(core::ptr::from_ref(hooks).cast_mut(), Ordering::Release);
-    bring_up(entry, early_pl011, arena.take().unwrap_or_default())
+    let arena = arena.take().unwrap_or_default();
+    bring_up(space, entry, early_pl011, arena)
 }
 
-fn bring_up(entry: EntryState, early_pl011: Option<u64>, arena: &'static mut [u8]) -> Handover {
+/// Whether the running image is at work as a capture kernel.
+pub fn is_running() -> bool {
+    !HOOKS.load(Ordering::Acquire).is_null()
+}
+
+fn bring_up(
+    mut space: AddressSpace,
+    entry: EntryState,
+    early_pl011: Option<u64>,
+    arena: &'static mut [u8],
+) -> Handover {
     let entry_ticks = arch::counter();
-    let Ok(mut space) = AddressSpace::take(entry.image) else {
-        arch::halt()
-    };
     console::install_early(&mut space, early_pl011);
     exceptions::install(&HANDLERS);
     arch::unmask_serror();

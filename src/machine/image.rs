@@ -12,7 +12,10 @@ unsafe extern "C" {
     static image_end: u8;
     static text_end: u8;
     static rodata_end: u8;
+    static data_begin: u8;
     static data_end: u8;
+    static data_loaded_end: u8;
+    static data_copy_begin: u8;
     static bss_end: u8;
     static tables_begin: u8;
     static tables_end: u8;
@@ -74,6 +77,25 @@ pub fn constant_bytes() -> &'static [u8] {
     let len = symbol!(rodata_end) - begin;
     // SAFETY: text and read-only data lie between the two symbols, mapped readable, and nothing writes there.
     unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) }
+}
+
+/// Initialised data as it was loaded; boot keeps a copy. After [`constant_bytes`] it is the rest of the Image file.
+pub fn loaded_data() -> &'static [u8] {
+    let len = symbol!(data_loaded_end) - symbol!(data_begin);
+    let begin = symbol!(data_copy_begin);
+    // SAFETY: the linker script reserves so many bytes there, boot fills them before Rust runs, and nothing writes there after.
+    unsafe { core::slice::from_raw_parts(begin as *const u8, len as usize) }
+}
+
+/// Makes initialised data again what it was when the image was loaded.
+///
+/// # Safety
+/// Nothing else runs, and the caller reads no `static` with initialised data after; a restart follows.
+pub(crate) unsafe fn restore_data() {
+    let loaded = loaded_data();
+    let to = symbol!(data_begin) as *mut u8;
+    // SAFETY: the section lies there, writable, as long as its copy, and apart from it.
+    unsafe { core::ptr::copy_nonoverlapping(loaded.as_ptr(), to, loaded.len()) };
 }
 
 /// GNU build ID of the running image: the note's descriptor.

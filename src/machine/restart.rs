@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Starting the running image anew, at its entry and with its DTB, as whoever loaded it did.
 //!
-//! Only for an image whose initialised data nobody changes (the capture kernel has none): it is not loaded again.
+//! Code and constants are not loaded again; initialised data is what it was, from the copy that boot keeps.
 // Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
 #![cfg_attr(
     not(test),
@@ -27,6 +27,8 @@ unsafe extern "C" {
 /// Enters the image at its physical address with the MMU off and the physical address `dtb` in x0. Works from any context.
 pub(crate) fn restart(dtb: u64) -> ! {
     arch::mask_all();
+    // SAFETY: this CPU is the only one that runs the image, all exceptions are masked, and what follows reads BSS only.
+    unsafe { image::restore_data() };
     let bounds = image::bounds();
     // What survives has to be in memory, and no dirty line may come back over what boot writes with the MMU off.
     arch::clean_invalidate(bounds.begin, bounds.bss_end.saturating_sub(bounds.begin));
