@@ -171,6 +171,8 @@ struct CoreHeader {
     address: u64,
     len: u64,
     bytes: Vec<u8>,
+    /// What the console says of it.
+    shown: &'static str,
 }
 
 impl fmt::Display for CoreHeader {
@@ -211,46 +213,79 @@ fn core_header(segments: &[(u32, u64, u64)], claimed: u16) -> Vec<u8> {
 fn elf_core_header_that_is_broken_is_survived_and_memory_is_dumped() {
     let (load, note) = (1, 4);
     let ram = (load, 0x4000_0000, 0x20_0000);
-    let at = |name, bytes| CoreHeader {
+    let at = |name, shown, bytes| CoreHeader {
         name,
         address: HEADER_AT,
         len: 0x1000,
         bytes,
+        shown,
     };
     let rows = [
-        at("zeros", Vec::new()),
+        at(
+            "zeros",
+            "elfcorehdr at 0x46000000 not believed: bad magic 0x0",
+            Vec::new(),
+        ),
         at(
             "noise",
+            "elfcorehdr at 0x46000000 not believed: bad magic 0xda3c9e00",
             (0..4096_u32)
                 .map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8)
                 .collect(),
         ),
         at(
             "more program headers than there is room for",
+            "32767 elf program headers at offset 0x40 leave the 4096 bytes",
             core_header(&[ram], 0x7fff),
         ),
         at(
             "memory that is not there",
+            "memory 0x3000000000..0x3100000000 is RAM for 0x0 bytes only",
             core_header(&[(load, 0x30_0000_0000, 1 << 32), ram], 2),
         ),
         at(
             "memory that wraps",
+            "program header 0 left out: range at 0xfffffffffffff000 of 0x100000 bytes wraps",
             core_header(&[(load, u64::MAX - 0xfff, 0x10_0000), ram], 2),
         ),
         at(
             "notes that are not there",
+            "notes of segment 0 (0x1000 bytes at 0x3000000000) dropped from offset 0x0: not readable",
             core_header(&[(note, 0x30_0000_0000, 0x1000), ram], 2),
         ),
         at(
             "notes of 4 GiB",
+            "no registers of the crashed CPU were found",
             core_header(&[(note, 0x4500_0000, 1 << 32), ram], 2),
         ),
         at(
             "notes of noise",
+            "notes of segment 0 (0x1000 bytes at 0x40200000) dropped from offset 0x0: not readable",
             core_header(&[(note, 0x4020_0000, 0x1000), ram], 2),
         ),
         at(
+            "notes of no length",
+            "no registers of the crashed CPU were found",
+            core_header(&[(note, 0x4500_0000, 0), ram], 2),
+        ),
+        at(
+            "notes that are zeros",
+            "no registers of the crashed CPU were found",
+            core_header(&[(note, 0x4500_0000, 0x1000), ram], 2),
+        ),
+        at(
+            "memory where the UART is",
+            "memory 0x9000000..0x9001000 is RAM for 0x0 bytes only",
+            core_header(&[(load, 0x0900_0000, 0x1000), ram], 2),
+        ),
+        at(
+            "memory from the interrupt controller to RAM",
+            "memory 0x8000000..0x41000000 is RAM for 0x1000000 bytes only",
+            core_header(&[(load, 0x0800_0000, 0x3900_0000)], 1),
+        ),
+        at(
             "the same memory a hundred times",
+            "no registers of the crashed CPU were found",
             core_header(&[ram; 70], 70),
         ),
         CoreHeader {
@@ -258,18 +293,21 @@ fn elf_core_header_that_is_broken_is_survived_and_memory_is_dumped() {
             address: 0x30_0000_0000,
             len: 0x1000,
             bytes: Vec::new(),
+            shown: "linux,elfcorehdr 0x3000000000..0x3000001000: nothing can be read at 0x3000000000",
         },
         CoreHeader {
             name: "length of 0",
             address: HEADER_AT,
             len: 0,
             bytes: Vec::new(),
+            shown: "device tree, linux,elfcorehdr: linux,elfcorehdr at",
         },
         CoreHeader {
             name: "length of 2 GiB",
             address: HEADER_AT,
             len: 2 << 30,
             bytes: Vec::new(),
+            shown: "linux,elfcorehdr 0x46000000..0xc6000000 has an impossible length",
         },
     ];
     matrix::for_each(&rows, |row| {
@@ -288,10 +326,12 @@ fn elf_core_header_that_is_broken_is_survived_and_memory_is_dumped() {
         }
         running.go_on();
         wait_for_halt(&running);
+        let text = running.console.text();
+        assert!(!text.contains("itself failed"), "{text}");
         assert!(
-            !running.console.text().contains("itself failed"),
-            "{}",
-            running.console.transcript()
+            text.contains(row.shown),
+            "{:?} is not in\n{text}",
+            row.shown
         );
         let covered = receive(&running).covered();
         assert!(
