@@ -27,10 +27,11 @@ PYTHON
 
 # build_binary BOARD BIN: builds one binary for the target and leaves BIN.elf and BIN.Image in target/images/BOARD.
 build_binary() {
-    local board=$1 bin=$2 out=$IMAGES/$1
-    (cd "$ROOT" && cargo build --release --target "$FIRMWARE_TARGET" -p "$board" --bin "$bin") >&2 &&
+    local board=$1 bin=$2 out=$IMAGES/$1 profile=release
+    [ "$bin" != capture ] || profile=capture
+    (cd "$ROOT" && cargo build --profile "$profile" --target "$FIRMWARE_TARGET" -p "$board" --bin "$bin") >&2 &&
         mkdir -p "$out" &&
-        cp "${CARGO_TARGET_DIR:-$TARGET_DIR}/$FIRMWARE_TARGET/release/$bin" "$out/$bin.elf" &&
+        cp "${CARGO_TARGET_DIR:-$TARGET_DIR}/$FIRMWARE_TARGET/$profile/$bin" "$out/$bin.elf" &&
         objcopy -O binary "$out/$bin.elf" "$out/$bin.Image"
 }
 
