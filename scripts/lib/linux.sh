@@ -43,6 +43,15 @@ linux_archive() {
 # files beside them, and the initramfs archives; done once.
 ensure_linux() {
     have dpkg-deb || fail "there is no dpkg-deb" "the Linux guest is made of Debian packages; use a Debian or Ubuntu machine"
+    mkdir -p "$LINUX"
+    # Of guests that start side by side one makes what is missing, and the others wait for it.
+    (
+        flock 9
+        make_linux
+    ) 9>"$LINUX/lock"
+}
+
+make_linux() {
     # Each package with its dependencies, so that the libraries of kexec come along; nothing is installed.
     [ -s "$LINUX/version" ] || fetch_linux "$LINUX_SUITE" "$LINUX" busybox-static kexec-tools
     [ -s "$LINUX/$LINUX_OLD_SUITE/version" ] || fetch_linux "$LINUX_OLD_SUITE" "$LINUX/$LINUX_OLD_SUITE"
