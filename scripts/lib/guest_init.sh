@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The init of the Linux guest. With /guest/capture.Image there, it loads that by kexec -p and crashes; with
 # /guest/ram-image there, it works for a while and then idles; else a shell.
-# /guest/append is the capture kernel's command line; /guest/script runs before the crash.
+# /guest/append is the capture kernel's command line, /guest/capture.initrd its initramfs, if there is one; /guest/script runs before the crash.
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin
 mount -t proc proc /proc
@@ -50,7 +50,9 @@ if [ -f /guest/ram-image ]; then
 fi
 if [ -f /guest/capture.Image ]; then
     echo "guest: crash region of $(cat /sys/kernel/kexec_crash_size) bytes: $(grep 'Crash kernel' /proc/iomem)"
-    if ! kexec -c -p /guest/capture.Image --command-line="$(cat /guest/append)"; then
+    set --
+    [ ! -f /guest/capture.initrd ] || set -- --initrd=/guest/capture.initrd
+    if ! kexec -c -p /guest/capture.Image "$@" --command-line="$(cat /guest/append)"; then
         echo 'guest: kexec -p FAILED'
         poweroff -f
     fi
