@@ -11,8 +11,8 @@ use crate::artefacts;
 use crate::dump::Dump;
 use crate::process::{Finished, run};
 
-/// Longest run of the host command: it works on recordings only.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Longest run of the host command: it works on recordings only, the longest of which are of a Linux with 8 GiB.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Writes the dump in the recorded line `recording` to `vmcore`.
 #[must_use]

@@ -149,7 +149,7 @@ fn after(script: &str) -> Setup<'_> {
     Setup {
         script: Some(script),
         append: "dump_level=31",
-        suite: None,
+        ..Setup::default()
     }
 }
 

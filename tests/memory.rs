@@ -104,7 +104,10 @@ impl Memory {
 }
 
 /// Calls `each` with offset and bytes of every page of `within` that is not zero. Holes of the file are not read.
-pub(crate) fn read_pages(
+///
+/// # Panics
+/// The file cannot be read, or ends before `within`.
+pub fn read_pages(
     file: &File,
     within: Range<u64>,
     mut each: impl FnMut(u64, Box<[u8; PAGE as usize]>),

@@ -5,15 +5,15 @@
 //! these at a fraction of the cost of a socket (docs/benchmarks.md), with room for 64 KiB when reading is held.
 
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use blackbox::artefacts;
-use blackbox::memory::{PAGE, Pages, RAM_START};
+use blackbox::memory::{Pages, RAM_START, read_pages};
 use blackbox::wait::Deadline;
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tempfile::TempDir;
@@ -23,8 +23,10 @@ pub(crate) fn limit() -> Duration {
     let seconds = std::env::var("AFTERIMAGE_LINUX_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(240))
 }
-/// RAM of the guest.
+/// RAM of the guest unless a test says otherwise.
 pub(crate) const MEMORY_MIB: u64 = 256;
+/// How much longer than the guest may run it is waited for.
+const SLACK: Duration = Duration::from_secs(10);
 /// Parameters of the capture kernel unless a test says otherwise: all of memory, once, and then off.
 pub(crate) const APPEND: &str = "dump_then=poweroff dump_rounds=1 dump_effort=0 dump_level=1";
 /// What the guest's init prints last.
@@ -48,8 +50,11 @@ pub(crate) fn missing() -> Option<String> {
 pub(crate) struct LinuxGuest {
     script: Child,
     dir: TempDir,
+    memory_mib: u64,
     line: File,
     bytes: Vec<u8>,
+    /// How many bytes there were at which time.
+    arrivals: Vec<(usize, Duration)>,
     started: Instant,
     times: Times,
     deadline: Deadline,
@@ -66,15 +71,48 @@ pub(crate) struct Times {
     pub(crate) end: Option<Duration>,
 }
 
-/// What is different from a guest of Debian 13 that does nothing but crash.
-#[derive(Clone, Copy, Debug, Default)]
+/// What the guest is and does.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup<'a> {
+    /// RAM.
+    pub(crate) memory_mib: u64,
+    /// `crashkernel=`, as Linux is given it.
+    pub(crate) region: &'a str,
+    /// What the guest loads into it.
+    pub(crate) capture: Capture,
+    /// Longest run.
+    pub(crate) limit: Duration,
     /// A shell script that it runs before it crashes.
     pub(crate) script: Option<&'a str>,
-    /// More parameters of the capture kernel.
+    /// Parameters of the capture kernel, for our own after `APPEND`.
     pub(crate) append: &'a str,
     /// The Debian suite that its kernel is from.
     pub(crate) suite: Option<&'a str>,
+}
+
+/// A capture kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Capture {
+    /// Ours.
+    Afterimage,
+    /// The kernel of the guest itself, with target/linux/capture.cpio.
+    #[allow(dead_code, reason = "not in every program that has this module")]
+    Linux,
+}
+
+impl Default for Setup<'_> {
+    /// A guest of Debian 13 that does nothing but crash into our capture Image.
+    fn default() -> Self {
+        Self {
+            memory_mib: MEMORY_MIB,
+            region: "2M",
+            capture: Capture::Afterimage,
+            limit: limit(),
+            script: None,
+            append: "",
+            suite: None,
+        }
+    }
 }
 
 impl LinuxGuest {
@@ -95,27 +133,16 @@ impl LinuxGuest {
             .custom_flags(flags)
             .open(&fifo)
             .expect("the FIFO");
-        let append = format!("{APPEND} {}", setup.append);
-        let work = setup.script.map(|script| {
-            let path = dir.path().join("work");
-            fs::write(&path, script).expect("a script");
-            path.display().to_string()
-        });
-        let mut more = vec!["--append", append.as_str()];
-        if let Some(work) = &work {
-            more.extend(["--script", work.as_str()]);
-        }
-        if let Some(suite) = setup.suite {
-            more.extend(["--suite", suite]);
-        }
         let line_path = format!("file:{}", fifo.display());
-        let script = spawn(dir.path(), &line_path, &more, qemu);
-        let (started, deadline) = (Instant::now(), Deadline::after(limit()));
+        let script = spawn(dir.path(), &line_path, setup, qemu);
+        let (started, deadline) = (Instant::now(), Deadline::after(setup.limit + SLACK));
         Self {
             script,
             dir,
+            memory_mib: setup.memory_mib,
             line,
             bytes: Vec::new(),
+            arrivals: Vec::new(),
             started,
             times: Times::default(),
             deadline,
@@ -166,17 +193,34 @@ impl LinuxGuest {
     /// # Panics
     /// It does not end.
     pub(crate) fn wait_for_end(&mut self) -> Times {
-        while self.take_bytes() {}
-        self.times.end = Some(self.started.elapsed());
-        let status = self
-            .deadline
-            .poll(|| self.script.try_wait().expect("the state of the script"));
+        let status = self.let_end();
         assert!(
             status.is_some_and(|status| status.success()),
             "{status:?}:\n{}",
             self.transcript()
         );
         self.times
+    }
+
+    /// Reads to the end, whatever it is; `None` if even the script's own limit did not end it.
+    pub(crate) fn let_end(&mut self) -> Option<ExitStatus> {
+        while self.take_bytes() {}
+        self.times.end = Some(self.started.elapsed());
+        self.deadline
+            .poll(|| self.script.try_wait().expect("the state of the script"))
+    }
+
+    /// When the byte at `position` of the line was seen, since the script was started.
+    #[allow(dead_code, reason = "not in every program that has this module")]
+    pub(crate) fn arrival(&self, position: usize) -> Option<Duration> {
+        let later = self.arrivals.partition_point(|(len, _)| *len <= position);
+        self.arrivals.get(later).map(|(_, time)| *time)
+    }
+
+    /// When the script was started.
+    #[allow(dead_code, reason = "not in every program that has this module")]
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
     /// Everything that came on the line.
@@ -191,19 +235,11 @@ impl LinuxGuest {
 
     /// The guest's RAM as it is now: pages that are not zero.
     pub(crate) fn pages(&self) -> Pages {
-        let mut file = BufReader::with_capacity(
-            1 << 20,
-            File::open(ram(self.dir())).expect("the guest's RAM"),
-        );
+        let file = File::open(ram(self.dir())).expect("the guest's RAM");
         let mut pages = Pages::new();
-        for at in (RAM_START..RAM_START + (MEMORY_MIB << 20)).step_by(PAGE as usize) {
-            let mut page = Box::new([0; PAGE as usize]);
-            file.read_exact(page.as_mut_slice())
-                .expect("a page of the guest's RAM");
-            if page.iter().any(|byte| *byte != 0) {
-                pages.insert(at, page);
-            }
-        }
+        read_pages(&file, 0..self.memory_mib << 20, |offset, page| {
+            pages.insert(RAM_START + offset, page);
+        });
         pages
     }
 
@@ -230,8 +266,7 @@ impl LinuxGuest {
         std::thread::sleep(PAUSE);
         assert!(
             !self.deadline.is_past(),
-            "more than {:?}:\n{}",
-            limit(),
+            "it did not end:\n{}",
             self.transcript()
         );
         let mut part = [0; 0x1_0000];
@@ -247,6 +282,7 @@ impl LinuxGuest {
         self.bytes.extend_from_slice(new);
         let fresh = self.bytes.get(seen_before..).unwrap_or(&[]);
         let now = self.started.elapsed();
+        self.arrivals.push((self.bytes.len(), now));
         if self.times.crash.is_none()
             && fresh
                 .windows(CRASHING.len())
@@ -267,36 +303,46 @@ impl Drop for LinuxGuest {
     }
 }
 
-/// Runs the script with `serial` as QEMU's line, in a process group of its own, and with `more` of its own arguments.
-pub(crate) fn spawn(dir: &Path, serial: &str, more: &[&str], qemu: &[&str]) -> Child {
+/// Runs the script with `serial` as QEMU's line, in a process group of its own.
+pub(crate) fn spawn(dir: &Path, serial: &str, setup: &Setup<'_>, qemu: &[&str]) -> Child {
+    let memory = setup.memory_mib;
     let backend = format!(
-        "memory-backend-file,id=ram0,size={MEMORY_MIB}M,mem-path={},share=on",
+        "memory-backend-file,id=ram0,size={memory}M,mem-path={},share=on",
         ram(dir).display()
     );
     let log = File::create(dir.join("script.log")).expect("a log file");
     let mut command = Command::new(artefacts::root().join("scripts/linux-guest"));
+    match setup.capture {
+        Capture::Afterimage => {
+            command
+                .arg("--crash")
+                .arg(artefacts::image("capture.Image"))
+                .args(["--append", &format!("{APPEND} {}", setup.append)]);
+        }
+        Capture::Linux => {
+            let linux = artefacts::root().join("target/linux");
+            command
+                .arg("--crash")
+                .arg(linux.join("Image"))
+                .arg("--initrd")
+                .arg(linux.join("capture.cpio"))
+                .args(["--append", setup.append]);
+        }
+    }
+    if let Some(script) = setup.script {
+        let path = dir.join("work");
+        fs::write(&path, script).expect("a script");
+        command.arg("--script").arg(path);
+    }
+    if let Some(suite) = setup.suite {
+        command.args(["--suite", suite]);
+    }
+    let seconds = setup.limit.as_secs().to_string();
+    command.args(["--crashkernel", setup.region, "--timeout", &seconds, "--"]);
     command
-        .arg("--crash")
-        .arg(artefacts::image("capture.Image"))
-        .args(more);
-    command.args([
-        "--timeout",
-        &limit().as_secs().to_string(),
-        "--",
-        "-m",
-        &format!("{MEMORY_MIB}M"),
-    ]);
-    command
-        .args([
-            "-serial",
-            serial,
-            "-monitor",
-            "none",
-            "-object",
-            &backend,
-            "-M",
-            "memory-backend=ram0",
-        ])
+        .args(["-m", &format!("{memory}M"), "-serial", serial])
+        .args(["-monitor", "none", "-object", &backend])
+        .args(["-M", "memory-backend=ram0"])
         .args(qemu);
     command
         .stdin(Stdio::null())

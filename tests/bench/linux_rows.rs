@@ -156,7 +156,7 @@ fn script_run(name: &'static str, dir: &Path, serial: &str, boot: CpuSeconds) ->
     let mut script = linux_guest::spawn(
         dir,
         serial,
-        &["--append", linux_guest::APPEND],
+        &Setup::default(),
         &["-pidfile", &pidfile.display().to_string()],
     );
     let status = Deadline::after(linux_guest::limit())
