@@ -1,9 +1,9 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# The init of a Linux that is the capture kernel: copies /proc/vmcore to the first virtio disk, if there is one, and over
-# the network to a TCP port of the host (vmcore_port= of the command line), and switches the machine off. guest_init.sh
-# has mounted what is needed.
+# The init of a Linux that is the capture kernel: copies /proc/vmcore to the file system on the first virtio disk, if there is
+# one, or to the disk itself (vmcore_raw on the command line), and over the network to a TCP port of the host (vmcore_port=),
+# and switches the machine off. guest_init.sh has mounted what is needed.
 fail() {
     echo "capture: FAILED: $1"
     poweroff -f
@@ -14,7 +14,11 @@ done </lib/modules/order
 echo "capture: Linux $(uname -r), $(nproc) CPUs, $(sed -n 's/MemTotal: *//p' /proc/meminfo) of memory"
 [ -r /proc/vmcore ] || fail 'there is no /proc/vmcore'
 echo "capture: /proc/vmcore of $(stat -c %s /proc/vmcore) bytes"
-if [ -b /dev/vda ]; then
+if grep -q vmcore_raw /proc/cmdline; then
+    # Past the page cache, so that the host has each part at once.
+    dd if=/proc/vmcore of=/dev/vda bs=1M oflag=direct || fail 'dd to /dev/vda'
+    echo 'capture: copied to the disk'
+elif [ -b /dev/vda ]; then
     mkdir -p /mnt
     mount -t ext4 /dev/vda /mnt || fail 'mount /dev/vda'
     cp /proc/vmcore /mnt/vmcore || fail 'cp /proc/vmcore'

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::crash_path::{self, PHASES};
 use crate::linux_rows::LinuxRows;
+use crate::side_by_side::SideBySide;
+use crate::side_by_side_page;
 use blackbox::stack_use::StackUse;
 
 use crate::surroundings::Surroundings;
@@ -31,7 +33,7 @@ pub(crate) fn text(
     surroundings: &Surroundings,
     virt: &[Row],
     crash_path: &[crash_path::Row],
-    linux: Result<&LinuxRows, &String>,
+    linux: Result<&(LinuxRows, SideBySide), &String>,
 ) -> String {
     let mut out = String::from(HEAD);
     machine(&mut out, surroundings);
@@ -41,7 +43,10 @@ pub(crate) fn text(
     bytes(&mut out, virt);
     regions(&mut out, virt);
     match linux {
-        Ok(rows) => linux_section(&mut out, rows),
+        Ok((rows, side_by_side)) => {
+            linux_section(&mut out, rows);
+            out.push_str(&side_by_side_page::text(side_by_side));
+        }
         Err(why) => line(
             &mut out,
             format_args!("\n## Linux into our capture kernel\n\nNot measured: {why}."),
@@ -315,7 +320,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{text}");
 }
 
-fn ms(time: Duration) -> String {
+pub(crate) fn ms(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds < 10.0 => format!("{:.0} ms", seconds * 1e3),
         seconds => format!("{seconds:.1} s"),
@@ -331,7 +336,7 @@ fn at_115200(bytes: u64) -> String {
     }
 }
 
-fn ratio(larger: u64, smaller: u64) -> String {
+pub(crate) fn ratio(larger: u64, smaller: u64) -> String {
     match larger as f64 / smaller.max(1) as f64 {
         ratio if ratio < 100.0 => format!("{ratio:.1}"),
         ratio => format!("{ratio:.0}"),
@@ -339,7 +344,7 @@ fn ratio(larger: u64, smaller: u64) -> String {
 }
 
 /// Digits in groups of three.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let grouped = digits.char_indices().flat_map(|(at, digit)| {
         let is_group_end = at > 0 && (digits.len() - at).is_multiple_of(3);

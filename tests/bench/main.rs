@@ -12,6 +12,8 @@ mod line;
 mod linux_guest;
 mod linux_rows;
 mod region_use;
+mod side_by_side;
+mod side_by_side_page;
 mod surroundings;
 mod virt_rows;
 
@@ -27,18 +29,26 @@ fn main() -> ExitCode {
         PathBuf::from,
     );
     if arguments.next().is_some() {
-        eprintln!("usage: bench [OUTPUT | --crash-path]");
+        eprintln!("usage: bench [OUTPUT | --crash-path | --side-by-side]");
         return ExitCode::from(2);
     }
     if output.as_os_str() == "--crash-path" {
         print!("{}", document::crash_path(&crash_path::measure()));
         return ExitCode::SUCCESS;
     }
+    if output.as_os_str() == "--side-by-side" {
+        if let Some(why) = linux_guest::missing() {
+            eprintln!("bench: {why}");
+            return ExitCode::FAILURE;
+        }
+        print!("{}", side_by_side_page::text(&side_by_side::measure()));
+        return ExitCode::SUCCESS;
+    }
     let surroundings = surroundings::look();
     let crash_path = crash_path::measure();
     let virt = virt_rows::measure();
     let linux = match linux_guest::missing() {
-        None => Ok(linux_rows::measure()),
+        None => Ok((linux_rows::measure(), side_by_side::measure())),
         Some(why) => {
             eprintln!("bench: no Linux rows: {why}");
             Err(why)
