@@ -61,22 +61,34 @@ make_linux() {
     build_capture_initramfs "$LINUX/$LINUX_OLD_SUITE"
 }
 
-# fetch_linux SUITE DIRECTORY [PACKAGE...]: the cloud kernel of SUITE, and PACKAGEs with what they depend on.
-fetch_linux() {
-    local suite=$1 to=$2 apt=$2/apt archive uri key kernel deb
-    shift 2
-    ensure_packages cpio binutils-aarch64-linux-gnu
+# apt_root SUITE DIRECTORY: makes the private apt root for arm64 packages of SUITE, and reads the archive's lists.
+apt_root() {
+    local suite=$1 apt=$2 archive uri key
     archive=$(linux_archive)
     read -r uri key <<<"$archive"
     [ "$key" != - ] || key=/usr/share/keyrings/debian-archive-keyring.gpg
     mkdir -p "$apt"/etc/none "$apt"/state/lists/partial "$apt"/cache/archives/partial
     : >"$apt/status"
     echo "deb [arch=arm64 signed-by=$key] $uri $suite main" >"$apt/etc/sources.list"
-    say "fetching the Linux guest: arm64 packages of $suite from $uri"
+    say "fetching arm64 packages of $suite from $uri"
     apt_arm64 "$apt" apt-get update >&2 || fail "$uri could not be read" "check the network and run again"
-    kernel=$(apt_arm64 "$apt" apt-cache depends linux-image-cloud-arm64 |
-        sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
-    [ -n "$kernel" ] || fail "$suite has no linux-image-cloud-arm64"
+}
+
+# kernel_package APT_ROOT NAME: prints the package with a version in its name that the meta package NAME stands for.
+kernel_package() {
+    local kernel
+    kernel=$(apt_arm64 "$1" apt-cache depends "$2" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    [ -n "$kernel" ] || fail "the archive has no $2"
+    echo "$kernel"
+}
+
+# fetch_linux SUITE DIRECTORY [PACKAGE...]: the cloud kernel of SUITE, and PACKAGEs with what they depend on.
+fetch_linux() {
+    local suite=$1 to=$2 apt=$2/apt kernel deb
+    shift 2
+    ensure_packages cpio binutils-aarch64-linux-gnu
+    apt_root "$suite" "$apt"
+    kernel=$(kernel_package "$apt" linux-image-cloud-arm64)
     rm -f "$apt"/cache/archives/*.deb
     [ $# -eq 0 ] || apt_arm64 "$apt" apt-get -y --download-only install "$@" >&2 ||
         fail "could not download $*" "check the network and run again"
@@ -169,4 +181,28 @@ END
 pack_initramfs() {
     (cd "$1" && find . -mindepth 1 -print0 | LC_ALL=C sort -z | cpio --null -o -H newc -R 0:0 --quiet) >"$2.new"
     mv "$2.new" "$2"
+}
+
+# Where the Raspberry Pis' device trees are kept: bcm2837-rpi-3-b.dtb, bcm2711-rpi-4-b.dtb, bcm2712-rpi-5-b.dtb.
+PI_TREES=$TARGET_DIR/raspberry-pi
+
+# Leaves Debian's device trees of the Raspberry Pis in PI_TREES; done once. They are part of the kernel package for real boards, of which
+# nothing else is kept.
+ensure_pi_trees() {
+    local apt=$PI_TREES/apt kernel tree
+    local trees=(bcm2837-rpi-3-b bcm2711-rpi-4-b bcm2712-rpi-5-b)
+    [ ! -s "$PI_TREES/version" ] || return 0
+    have dpkg-deb || fail "there is no dpkg-deb" "the device trees come in a Debian package; use a Debian or Ubuntu machine"
+    apt_root "$LINUX_SUITE" "$apt"
+    kernel=$(kernel_package "$apt" linux-image-arm64)
+    rm -f "$apt"/cache/archives/*.deb
+    (cd "$apt/cache/archives" && apt_arm64 "$apt" apt-get download "$kernel" >&2) ||
+        fail "could not download $kernel" "check the network and run again"
+    for tree in "${trees[@]}"; do
+        dpkg-deb --fsys-tarfile "$apt"/cache/archives/"$kernel"_*.deb |
+            tar -x -O --wildcards "*/broadcom/$tree.dtb" >"$PI_TREES/$tree.dtb" || fail "$kernel has no $tree.dtb"
+    done
+    rm -rf "$apt"
+    echo "${kernel#linux-image-}" >"$PI_TREES/version"
+    say "device trees of Raspberry Pi 3, 4 and 5: $(cat "$PI_TREES/version")"
 }
