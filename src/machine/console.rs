@@ -23,6 +23,7 @@ use boot_config::dtb::{Console, UartModel};
 use boot_config::{Dtb, DtbError};
 
 use crate::arch::Deadline;
+use crate::mini_uart::{self, MiniUart};
 use crate::mmio::Ports;
 use crate::mmu::{AddressSpace, MapError};
 use crate::ns16550::Ns16550;
@@ -34,10 +35,11 @@ const BYTE_WAIT_US: u64 = 100_000;
 
 /// Virtual address of the UART's registers, 0 when there is no console.
 static ADDRESS: AtomicU64 = AtomicU64::new(0);
-/// Of which kind it is: 0 for a PL011, else a 16550's [`LAYOUT_16550`], [`LAYOUT_WIDE`] and `reg-shift`.
+/// Of which kind it is: 0 for a PL011, [`LAYOUT_MINI`], else a 16550's [`LAYOUT_16550`], [`LAYOUT_WIDE`] and `reg-shift`.
 static LAYOUT: AtomicU32 = AtomicU32::new(0);
 const LAYOUT_16550: u32 = 1 << 31;
 const LAYOUT_WIDE: u32 = 1 << 30;
+const LAYOUT_MINI: u32 = 1 << 29;
 
 /// Why there is no console.
 #[derive(Clone, Copy, Debug)]
@@ -132,10 +134,14 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
         .console()
         .map_err(ConsoleError::Dtb)?
         .ok_or(ConsoleError::NotNamed)?;
-    let address = console.registers.start;
+    let mut address = console.registers.start;
     let (len, layout) = match console.model {
         UartModel::Pl011 => (size_of::<Registers>() as u64, 0),
         UartModel::Ns16550 => layout_16550(&console)?,
+        UartModel::Bcm2835Aux => {
+            address = address.wrapping_sub(mini_uart::OFFSET_IN_BLOCK);
+            (size_of::<mini_uart::Registers>() as u64, LAYOUT_MINI)
+        }
         UartModel::Other => return Err(ConsoleError::NoDriver { address }),
     };
     let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
@@ -247,9 +253,14 @@ fn uart() -> Option<Uart> {
         return None;
     }
     let layout = LAYOUT.load(Ordering::Acquire);
-    Some(match layout & LAYOUT_16550 {
+    Some(match layout & (LAYOUT_16550 | LAYOUT_MINI) {
         // SAFETY: only `install` stores here, an address at which `map_device` mapped the register block for good.
         0 => Uart::Pl011(Pl011::new(unsafe { &*(address as *const Registers) })),
+        LAYOUT_MINI => {
+            let registers = address as *const mini_uart::Registers;
+            // SAFETY: as above.
+            Uart::Mini(MiniUart::new(unsafe { &*registers }))
+        }
         _ => {
             let (shift, is_wide) = (layout & 0xff, layout & LAYOUT_WIDE != 0);
             // SAFETY: as above; `layout_16550` checked the rest.

@@ -24,6 +24,7 @@ pub mod heap;
 #[cfg(target_os = "none")]
 pub mod image;
 pub mod layout;
+pub mod mini_uart;
 #[cfg(target_os = "none")]
 mod mmio;
 #[cfg(any(target_os = "none", test))]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A UART of either kind, behind one set of calls.
+//! A UART of any kind that is driven, behind one set of calls.
 // Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
 #![cfg_attr(
     not(test),
@@ -13,17 +13,19 @@
     )
 )]
 
+use crate::mini_uart::{self, MiniUart};
 use crate::mmio::Ports;
 use crate::ns16550::{self, Ns16550};
 use crate::pl011::{self, Character, Pl011, Received};
 
-/// Baud rate divisor: integer part, and fraction in 1/64, which a 16550 does not have.
+/// Baud rate divisor: integer part, and fraction in 1/64, which only a PL011 has; of a mini UART its baud register.
 pub(crate) type Divisors = (u32, u32);
 
 /// One UART.
 pub(crate) enum Uart {
     Pl011(Pl011<'static>),
     Ns16550(Ns16550<Ports>),
+    Mini(MiniUart<'static>),
 }
 
 impl Uart {
@@ -32,6 +34,7 @@ impl Uart {
         match self {
             Self::Pl011(_) => pl011::divisors(clock_hz, baud),
             Self::Ns16550(_) => ns16550::divisor(clock_hz, baud).map(|integer| (integer, 0)),
+            Self::Mini(_) => mini_uart::divisor(clock_hz, baud).map(|integer| (integer, 0)),
         }
     }
 
@@ -40,6 +43,7 @@ impl Uart {
         match self {
             Self::Pl011(_) => pl011::actual_baud(clock_hz, divisors),
             Self::Ns16550(_) => ns16550::actual_baud(clock_hz, divisors.0),
+            Self::Mini(_) => mini_uart::actual_baud(clock_hz, divisors.0),
         }
     }
 
@@ -48,6 +52,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.configure(rate),
             Self::Ns16550(uart) => uart.configure(rate.map(|(integer, _)| integer)),
+            Self::Mini(uart) => uart.configure(rate.map(|(integer, _)| integer)),
         }
     }
 
@@ -56,6 +61,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.divisors(),
             Self::Ns16550(uart) => (uart.divisor(), 0),
+            Self::Mini(uart) => (uart.divisor(), 0),
         }
     }
 
@@ -64,6 +70,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.disturb(),
             Self::Ns16550(uart) => uart.disturb(),
+            Self::Mini(uart) => uart.disturb(),
         }
     }
 
@@ -72,6 +79,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.try_write(byte),
             Self::Ns16550(uart) => uart.try_write(byte),
+            Self::Mini(uart) => uart.try_write(byte),
         }
     }
 
@@ -80,6 +88,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.write_some(bytes),
             Self::Ns16550(uart) => uart.write_some(bytes),
+            Self::Mini(uart) => uart.write_some(bytes),
         }
     }
 
@@ -88,6 +97,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.is_busy(),
             Self::Ns16550(uart) => uart.is_busy(),
+            Self::Mini(uart) => uart.is_busy(),
         }
     }
 
@@ -96,6 +106,7 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.try_read_character(),
             Self::Ns16550(uart) => uart.try_read_character(),
+            Self::Mini(uart) => uart.try_read_character(),
         }
     }
 
@@ -109,14 +120,15 @@ impl Uart {
         match self {
             Self::Pl011(uart) => uart.enable_receive_interrupt(),
             Self::Ns16550(uart) => uart.enable_receive_interrupt(),
+            Self::Mini(uart) => uart.enable_receive_interrupt(),
         }
     }
 
-    /// Clears what raised the interrupt; a 16550's goes with what is read.
+    /// Clears what raised the interrupt; those of the others go with what is read.
     pub(crate) fn acknowledge(&self) {
         match self {
             Self::Pl011(uart) => uart.acknowledge(),
-            Self::Ns16550(_) => {}
+            Self::Ns16550(_) | Self::Mini(_) => {}
         }
     }
 }

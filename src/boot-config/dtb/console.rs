@@ -15,6 +15,8 @@ use crate::range::PhysRange;
 
 /// Bytes of a PL011's registers.
 const PL011_LEN: u64 = 0x1000;
+/// Bytes of a mini UART's own registers.
+const BCM2835_AUX_LEN: u64 = 0x40;
 /// Registers of a 16550.
 const NS16550_REGISTERS: u64 = 8;
 /// Longest alias: "serial" and a number.
@@ -27,6 +29,8 @@ pub enum UartModel {
     Pl011,
     /// A 16550, or what is programmed like one: registers as in TI's PC16550D.
     Ns16550,
+    /// The mini UART in the auxiliary block of a BCM2835 and its successors: Raspberry Pis.
+    Bcm2835Aux,
     /// Something else.
     Other,
 }
@@ -45,6 +49,8 @@ impl UartModel {
         "ti,da830-uart",
     ];
 
+    const BCM2835_AUX: [&'static str; 1] = ["brcm,bcm2835-aux-uart"];
+
     /// Returns the kind of the UART `node`.
     #[must_use]
     pub fn of(node: &Node<'_>) -> Self {
@@ -52,9 +58,16 @@ impl UartModel {
             Self::Pl011
         } else if node.is_compatible_with_any(&Self::NS16550) {
             Self::Ns16550
+        } else if node.is_compatible_with_any(&Self::BCM2835_AUX) {
+            Self::Bcm2835Aux
         } else {
             Self::Other
         }
+    }
+
+    /// Returns whether Linux's driver for this kind calls its ports `ttyS`: the mini UART's, too (8250_bcm2835aux.c).
+    const fn is_tty_s(self) -> bool {
+        matches!(self, Self::Ns16550 | Self::Bcm2835Aux)
     }
 }
 
@@ -130,6 +143,7 @@ impl<'a> Dtb<'a> {
         if let Some(early) = early.filter_map(early_console::parse).last() {
             let len = match early.model {
                 UartModel::Pl011 => PL011_LEN,
+                UartModel::Bcm2835Aux => BCM2835_AUX_LEN,
                 _ => NS16550_REGISTERS << early.register_shift,
             };
             let registers = PhysRange::from_len(early.address, len);
@@ -154,9 +168,13 @@ impl<'a> Dtb<'a> {
 
     /// The UART that Linux calls `name`: the alias of its number if that is of the right kind, else the one of that number in the tree.
     fn serial_port(&self, name: &str) -> Option<Node<'a>> {
-        let (model, number) = match name.strip_prefix("ttyAMA") {
-            Some(number) => (UartModel::Pl011, number),
-            None => (UartModel::Ns16550, name.strip_prefix("ttyS")?),
+        let (is_tty_s, number) = match name.strip_prefix("ttyAMA") {
+            Some(number) => (false, number),
+            None => (true, name.strip_prefix("ttyS")?),
+        };
+        let is_meant = |node: &Node<'_>| match UartModel::of(node) {
+            UartModel::Pl011 => !is_tty_s,
+            model => is_tty_s && model.is_tty_s(),
         };
         let mut alias = [0; ALIAS_LEN];
         let alias = alias.get_mut(..6_usize.checked_add(number.len())?)?;
@@ -166,12 +184,12 @@ impl<'a> Dtb<'a> {
         let by_alias = core::str::from_utf8(alias)
             .ok()
             .and_then(|it| self.node(it));
-        if let Some(node) = by_alias.filter(|node| UartModel::of(node) == model) {
+        if let Some(node) = by_alias.filter(is_meant) {
             return Some(node);
         }
         let mut left: u32 = number.parse().ok()?;
         self.find(|node| {
-            let is_right = node.is_available() && UartModel::of(node) == model;
+            let is_right = node.is_available() && is_meant(node);
             let is_it = is_right && left == 0;
             left = left.saturating_sub(u32::from(is_right));
             is_it

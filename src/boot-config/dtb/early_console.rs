@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A console that the command line names by address: `earlycon=` or `console=` in Linux's form
-//! (Documentation/admin-guide/kernel-parameters.txt): `pl011,[mmio|mmio32,]ADDRESS[,OPTIONS]`,
+//! (Documentation/admin-guide/kernel-parameters.txt): `pl011,[mmio|mmio32,]ADDRESS[,OPTIONS]`, the same with `bcm2835aux`,
 //! `uart8250|uart|ns16550|ns16550a,mmio|mmio16|mmio32,ADDRESS[,OPTIONS]`.
 
 use super::console::{UartModel, leading_number};
@@ -21,6 +21,7 @@ pub(super) fn parse(value: &str) -> Option<EarlyConsole<'_>> {
     let (name, rest) = value.split_once(',')?;
     let model = match name {
         "pl011" => UartModel::Pl011,
+        "bcm2835aux" => UartModel::Bcm2835Aux,
         "uart8250" | "uart" | "ns16550" | "ns16550a" => UartModel::Ns16550,
         _ => return None,
     };
@@ -29,8 +30,8 @@ pub(super) fn parse(value: &str) -> Option<EarlyConsole<'_>> {
         "mmio" => (0, 1, after),
         "mmio16" => (1, 2, after),
         "mmio32" => (2, 4, after),
-        // Only a PL011 may go without.
-        _ if model == UartModel::Pl011 => (2, 4, rest),
+        // Only a 16550 may not go without.
+        _ if model != UartModel::Ns16550 => (2, 4, rest),
         _ => return None,
     };
     let (address, options) = place.split_once(',').unwrap_or((place, ""));
@@ -66,6 +67,9 @@ mod tests {
         assert_eq!(places("pl011,mmio32,0x9000000"), Some(pl011));
         let fast = Some((UartModel::Pl011, 0x900_0000, 2, 4, Some(921_600)));
         assert_eq!(places("pl011,0x9000000,921600n8"), fast);
+        let mini = (UartModel::Bcm2835Aux, 0x3f21_5040, 2, 4, None);
+        assert_eq!(places("bcm2835aux,0x3f215040"), Some(mini));
+        assert_eq!(places("bcm2835aux,mmio32,0x3f215040"), Some(mini));
         let uart = |shift, width, baud| (UartModel::Ns16550, 0xff13_0000, shift, width, baud);
         assert_eq!(places("uart8250,mmio32,0xff130000"), Some(uart(2, 4, None)));
         assert_eq!(
@@ -90,7 +94,8 @@ mod tests {
             "uart8250,mmio32be,0xff130000",
             "ttyAMA0,115200",
             "efifb",
-            "bcm2835aux,0x3f215040",
+            "bcm2835aux",
+            "bcm2835aux,0",
         ] {
             assert_eq!(parse(value), None, "{value:?}");
         }

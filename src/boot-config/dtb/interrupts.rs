@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The GIC, interrupt numbers, and the architectural timer.
+//! The interrupt controller, interrupt numbers, and the architectural timer.
 //!
-//! Linux's Documentation/devicetree/bindings/interrupt-controller/arm,gic.yaml and arm,gic-v3.yaml, and
-//! timer/arm,arch_timer.yaml.
+//! Linux's Documentation/devicetree/bindings/interrupt-controller/arm,gic.yaml, arm,gic-v3.yaml, brcm,bcm2836-l1-intc.yaml and
+//! brcm,bcm2835-armctrl-ic.yaml, and timer/arm,arch_timer.yaml.
 
 use super::error::DtbError;
 use super::header::be32;
@@ -24,6 +24,8 @@ const GIC_V2: [&str; 8] = [
     "arm,gic-v2",
 ];
 const GIC_V3: &str = "arm,gic-v3";
+const BCM2836_LOCAL: &str = "brcm,bcm2836-l1-intc";
+const BCM2836_SHARED: &str = "brcm,bcm2836-armctrl-ic";
 
 /// The interrupt controller, with the physical addresses of its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,15 @@ pub enum Gic {
     },
 }
 
+/// The interrupt controllers of a BCM2836 or BCM2837, which have no GIC: physical addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bcm2836 {
+    /// The local one, with timers and mailboxes of each core.
+    pub local: PhysRange,
+    /// The one for the devices of all cores, which is one source of the local one; where the tree has it.
+    pub shared: Option<PhysRange>,
+}
+
 /// When an interrupt is signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
@@ -53,10 +64,13 @@ pub enum Trigger {
     Level,
 }
 
-/// An interrupt of a GIC.
+/// An interrupt of a controller that is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupt {
     /// The GIC's number: 16-31 for a PPI, 32-1019 for an SPI, 1056-1119 and 4096-5119 for extended ones.
+    ///
+    /// Of a [`Bcm2836`], numbered in the same manner: 16 and the number of a local source; 32, 64 and 96 and the number in bank 0, 1 and 2 of the
+    /// shared controller.
     pub intid: u32,
     /// When it is signalled.
     pub trigger: Trigger,
@@ -118,6 +132,32 @@ impl<'a> Dtb<'a> {
         }))
     }
 
+    /// Returns the interrupt controllers of a BCM2836; `None` when the local one is not there, or is no interrupt controller any more
+    /// (a Raspberry Pi 4 has a GIC instead).
+    ///
+    /// # Errors
+    /// [`DtbError::MissingProperty`] when one has no registers, else whatever is wrong with them.
+    pub fn bcm2836_interrupts(&self) -> Result<Option<Bcm2836>, DtbError> {
+        let registers = |name: &str| {
+            let found = self.find(|node| {
+                let is_controller = node.property("interrupt-controller").is_some();
+                node.is_compatible(name) && is_controller && node.is_available()
+            });
+            let missing = DtbError::MissingProperty {
+                node: "interrupt-controller",
+                property: "reg",
+            };
+            found
+                .map(|node| node.registers(0)?.ok_or(missing))
+                .transpose()
+        };
+        let Some(local) = registers(BCM2836_LOCAL)? else {
+            return Ok(None);
+        };
+        let shared = registers(BCM2836_SHARED)?;
+        Ok(Some(Bcm2836 { local, shared }))
+    }
+
     /// Returns the timer's interrupts; `None` when there is no timer node.
     ///
     /// # Errors
@@ -144,7 +184,7 @@ impl<'a> Dtb<'a> {
         }))
     }
 
-    /// Returns interrupt `index` of a device; `None` when it has no such one or its controller is no GIC.
+    /// Returns interrupt `index` of a device; `None` when it has no such one or its controller is not known here.
     ///
     /// # Errors
     /// [`DtbError::PhandleNotFound`] when the controller is not there, wrong cells, an impossible number.
@@ -158,16 +198,17 @@ impl<'a> Dtb<'a> {
         let Some(parent) = self.interrupt_parent(node)? else {
             return Ok(None);
         };
-        if !is_gic(&parent) {
+        let Some(kind) = Kind::of(&parent) else {
             return Ok(None);
-        }
+        };
         let len = specifier_len(&parent)?;
         if !value.len().is_multiple_of(len) {
             return Err(node.bad_length("interrupts", value));
         }
         match value.chunks_exact(len).nth(index) {
             None => Ok(None),
-            Some(specifier) => decode(specifier)
+            Some(specifier) => kind
+                .decode(specifier)
                 .map(Some)
                 .ok_or_else(|| node.bad_value("interrupts", specifier)),
         }
@@ -191,9 +232,13 @@ impl<'a> Dtb<'a> {
             rest = rest.get(4..).ok_or_else(bad_length)?;
             let specifier = rest.get(..len).ok_or_else(bad_length)?;
             rest = rest.get(len..).ok_or_else(bad_length)?;
-            if at == index && is_gic(&parent) {
-                let decoded = decode(specifier).ok_or_else(|| node.bad_value(NAME, specifier))?;
-                return Ok(Some(decoded));
+            if at == index
+                && let Some(kind) = Kind::of(&parent)
+            {
+                let decoded = kind.decode(specifier);
+                return decoded
+                    .map(Some)
+                    .ok_or_else(|| node.bad_value(NAME, specifier));
             }
         }
         Ok(None)
@@ -221,6 +266,14 @@ fn is_gic(node: &Node<'_>) -> bool {
     node.is_compatible(GIC_V3) || node.is_compatible_with_any(&GIC_V2)
 }
 
+/// A kind of controller whose specifiers are understood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gic,
+    Bcm2836Local,
+    Bcm2836Shared,
+}
+
 /// Returns the length in bytes of an interrupt specifier of `controller`.
 fn specifier_len(controller: &Node<'_>) -> Result<usize, DtbError> {
     const NAME: &str = "#interrupt-cells";
@@ -229,41 +282,68 @@ fn specifier_len(controller: &Node<'_>) -> Result<usize, DtbError> {
         property: NAME,
     };
     let cells = controller.cell(NAME)?.ok_or(missing)?;
-    match (cells, is_gic(controller)) {
-        (1..=4, false) | (3..=4, true) => {
-            usize::try_from(cells.saturating_mul(4)).map_err(|_| missing)
+    match (cells, Kind::of(controller)) {
+        (1..=4, None) | (3..=4, Some(Kind::Gic)) => {}
+        (2, Some(Kind::Bcm2836Local | Kind::Bcm2836Shared)) => {}
+        _ => {
+            return Err(DtbError::BadCells {
+                property: "interrupts",
+                address: cells,
+                size: 0,
+            });
         }
-        _ => Err(DtbError::BadCells {
-            property: "interrupts",
-            address: cells,
-            size: 0,
-        }),
     }
+    usize::try_from(cells.saturating_mul(4)).map_err(|_| missing)
 }
 
-/// Decodes a GIC's specifier: kind, number, flags.
-fn decode(specifier: &[u8]) -> Option<Interrupt> {
-    let (kind, number, flags) = (
-        be32(specifier, 0)?,
-        be32(specifier, 4)?,
-        be32(specifier, 8)?,
-    );
-    let (first, count) = match kind {
-        0 => (32, 988),
-        1 => (16, 16),
-        2 => (4096, 1024),
-        3 => (1056, 64),
-        _ => return None,
-    };
-    if number >= count {
-        return None;
+impl Kind {
+    fn of(controller: &Node<'_>) -> Option<Self> {
+        if is_gic(controller) {
+            Some(Self::Gic)
+        } else if controller.is_compatible(BCM2836_LOCAL) {
+            Some(Self::Bcm2836Local)
+        } else if controller.is_compatible(BCM2836_SHARED) {
+            Some(Self::Bcm2836Shared)
+        } else {
+            None
+        }
     }
-    let trigger = match flags & 0xf {
-        1..=3 => Trigger::Edge,
-        _ => Trigger::Level,
-    };
-    Some(Interrupt {
-        intid: number.checked_add(first)?,
-        trigger,
-    })
+
+    /// Decodes a specifier. A GIC's is kind, number, flags; the local controller's is number, flags; the shared one's is bank, number.
+    fn decode(self, specifier: &[u8]) -> Option<Interrupt> {
+        let (first, count, number, flags) = match self {
+            Self::Gic => {
+                let (first, count) = match be32(specifier, 0)? {
+                    0 => (32, 988),
+                    1 => (16, 16),
+                    2 => (4096, 1024),
+                    3 => (1056, 64),
+                    _ => return None,
+                };
+                (first, count, be32(specifier, 4)?, be32(specifier, 8)?)
+            }
+            Self::Bcm2836Local => (16, 16, be32(specifier, 0)?, be32(specifier, 4)?),
+            Self::Bcm2836Shared => {
+                let first = match be32(specifier, 0)? {
+                    0 => 32,
+                    1 => 64,
+                    2 => 96,
+                    _ => return None,
+                };
+                // All are levels.
+                (first, 32, be32(specifier, 4)?, 4)
+            }
+        };
+        if number >= count {
+            return None;
+        }
+        let trigger = match flags & 0xf {
+            1..=3 => Trigger::Edge,
+            _ => Trigger::Level,
+        };
+        Some(Interrupt {
+            intid: number.checked_add(first)?,
+            trigger,
+        })
+    }
 }

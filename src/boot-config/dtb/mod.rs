@@ -24,7 +24,7 @@ pub use console::{Console, UartModel};
 pub use cpus::{Conduit, Cpu, EnableMethod, Psci, PsciVersion};
 pub use error::{Block, DtbError};
 pub use header::{HEADER_LEN, MAX_LEN};
-pub use interrupts::{ArchTimer, Gic, Interrupt, Trigger};
+pub use interrupts::{ArchTimer, Bcm2836, Gic, Interrupt, Trigger};
 pub use memory::{MAX_RAM_RANGES, MAX_RESERVED_REGIONS, ReservedRegion};
 pub use node::{MAX_DEPTH, Node, StringList};
 

@@ -241,3 +241,64 @@ pub(crate) const PI: &str = r#"/dts-v1/;
     };
 };
 "#;
+
+/// The parts of Linux's bcm2837-rpi-3-b.dts that are read here.
+pub(crate) const PI_3: &str = r#"/dts-v1/;
+/memreserve/ 0x0 0x1000;
+/ {
+    #address-cells = <1>;
+    #size-cells = <1>;
+    interrupt-parent = <&intc>;
+    model = "Raspberry Pi 3 Model B";
+    compatible = "raspberrypi,3-model-b", "brcm,bcm2837";
+    aliases { serial0 = "/soc/serial@7e201000"; serial1 = "/soc/serial@7e215040"; };
+    chosen { stdout-path = "serial1:115200n8"; };
+    memory@0 { device_type = "memory"; reg = <0 0x3c000000>; };
+    cpus {
+        #address-cells = <1>;
+        #size-cells = <0>;
+        enable-method = "brcm,bcm2836-smp";
+        cpu@0 { device_type = "cpu"; reg = <0>; enable-method = "spin-table"; cpu-release-addr = <0 0xd8>; };
+    };
+    timer {
+        compatible = "arm,armv7-timer";
+        interrupt-parent = <&local>;
+        interrupts = <0 4>, <1 4>, <3 4>, <2 4>;
+    };
+    soc {
+        compatible = "simple-bus";
+        #address-cells = <1>;
+        #size-cells = <1>;
+        ranges = <0x7e000000 0x3f000000 0x1000000>, <0x40000000 0x40000000 0x1000>;
+        intc: interrupt-controller@7e00b200 {
+            compatible = "brcm,bcm2836-armctrl-ic";
+            reg = <0x7e00b200 0x200>;
+            interrupt-controller;
+            #interrupt-cells = <2>;
+            interrupt-parent = <&local>;
+            interrupts = <8 4>;
+        };
+        local: interrupt-controller@40000000 {
+            compatible = "brcm,bcm2836-l1-intc";
+            reg = <0x40000000 0x100>;
+            interrupt-controller;
+            #interrupt-cells = <2>;
+            interrupt-parent = <&local>;
+        };
+        watchdog@7e100000 {
+            compatible = "brcm,bcm2835-pm", "brcm,bcm2835-pm-wdt";
+            reg = <0x7e100000 0x114>, <0x7e00a000 0x24>;
+        };
+        serial@7e201000 {
+            compatible = "arm,pl011", "arm,primecell";
+            reg = <0x7e201000 0x200>;
+            interrupts = <2 25>;
+        };
+        serial@7e215040 {
+            compatible = "brcm,bcm2835-aux-uart";
+            reg = <0x7e215040 0x40>;
+            interrupts = <1 29>;
+        };
+    };
+};
+"#;

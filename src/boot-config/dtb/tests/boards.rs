@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dtb::exercise::exercise;
-use crate::dtb::testing::{PI, VIRT, dtc};
+use crate::dtb::testing::{PI, PI_3, VIRT, dtc};
 use crate::range::PhysAddr;
 use crate::testing::config;
 use proptest::prelude::*;
@@ -101,6 +101,82 @@ fn pi_board_is_read_through_its_bus() {
     assert_eq!(dtb.psci(), Ok(None));
 }
 
+static PI_3_BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| dtc("dts", "dtb", PI_3.as_bytes()).0);
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn pi_3_has_no_gic_but_two_controllers_of_its_own() {
+    let dtb = Dtb::validate(&PI_3_BLOB).unwrap();
+    assert_eq!(dtb.gic(), Ok(None));
+    let controllers = Bcm2836 {
+        local: range(0x4000_0000, 0x100),
+        shared: Some(range(0x3f00_b200, 0x200)),
+    };
+    assert_eq!(dtb.bcm2836_interrupts(), Ok(Some(controllers)));
+    let level = |intid| {
+        Some(Interrupt {
+            intid,
+            trigger: Trigger::Level,
+        })
+    };
+    // QA7 rev3.4, section 4.6: sources 1 to 3 are the timers CNTPNS, CNTHP and CNTV.
+    let timer = dtb.arch_timer().unwrap().unwrap();
+    assert_eq!(
+        (timer.physical, timer.virtual_, timer.hypervisor),
+        (level(17), level(19), level(18))
+    );
+    let console = dtb.console().unwrap().unwrap();
+    assert_eq!(console.model, UartModel::Bcm2835Aux);
+    assert_eq!(console.registers, range(0x3f21_5040, 0x40));
+    assert_eq!((console.baud, console.clock_hz), (Some(115_200), None));
+    assert_eq!(console.interrupt, level(64 + 29));
+    let pl011 = dtb.node("serial0").unwrap();
+    assert_eq!(dtb.interrupt(&pl011, 0), Ok(level(96 + 25)));
+    // Without stdout-path Linux's names lead to the same two.
+    for (name, model) in [
+        ("ttyS1", UartModel::Bcm2835Aux),
+        ("ttyAMA0", UartModel::Pl011),
+    ] {
+        let arguments = std::format!("bootargs = \"console={name},115200\";");
+        let text = PI_3.replace("stdout-path = \"serial1:115200n8\";", &arguments);
+        let blob = dtc("dts", "dtb", text.as_bytes()).0;
+        let console = Dtb::validate(&blob).unwrap().console().unwrap().unwrap();
+        assert_eq!((console.model, console.path), (model, name));
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn interrupts_that_a_bcm2836_does_not_have_are_rejected() {
+    for (from, to) in [
+        ("interrupts = <1 29>;", "interrupts = <1 32>;"),
+        ("interrupts = <1 29>;", "interrupts = <3 0>;"),
+        ("interrupts = <1 29>;", "interrupts = <1 29 4>;"),
+        (
+            "interrupts = <1 29>;",
+            "interrupts-extended = <&local 16 4>;",
+        ),
+    ] {
+        let blob = dtc("dts", "dtb", PI_3.replace(from, to).as_bytes()).0;
+        let dtb = Dtb::validate(&blob).unwrap();
+        let node = dtb.node("serial1").unwrap();
+        assert!(dtb.interrupt(&node, 0).is_err(), "{to}");
+        // A console must not fail for it.
+        assert_eq!(dtb.console().unwrap().unwrap().interrupt, None, "{to}");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn local_controller_that_is_none_any_more_is_left_alone() {
+    // As in bcm2711.dtsi: the block is there, for its mailboxes, and interrupts go to the GIC.
+    let node =
+        "local@40000000 { compatible = \"brcm,bcm2836-l1-intc\"; reg = <0x40000000 0x100>; };";
+    let text = PI.replace("gic:", &std::format!("{node} gic:"));
+    let blob = dtc("dts", "dtb", text.as_bytes()).0;
+    assert_eq!(Dtb::validate(&blob).unwrap().bcm2836_interrupts(), Ok(None));
+}
+
 #[test]
 fn gic_v3_with_two_redistributor_regions_is_read() {
     let blob = board()
@@ -139,10 +215,10 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "runs dtc")]
     fn mutated_boards_neither_panic_nor_hang(
-        is_pi in any::<bool>(),
+        board in 0..3_usize,
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut blob = if is_pi { PI_BLOB.clone() } else { VIRT_BLOB.clone() };
+        let mut blob = [&VIRT_BLOB, &PI_BLOB, &PI_3_BLOB][board].to_vec();
         for (index, byte) in changes {
             *index.get_mut(&mut blob[..]) = byte;
         }
@@ -152,10 +228,10 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "runs dtc")]
     fn boards_with_mutated_cells_neither_panic_nor_hang(
-        is_pi in any::<bool>(),
+        board in 0..3_usize,
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0_u32..12), 1..4),
     ) {
-        let mut blob = if is_pi { PI_BLOB.clone() } else { VIRT_BLOB.clone() };
+        let mut blob = [&VIRT_BLOB, &PI_BLOB, &PI_3_BLOB][board].to_vec();
         for (index, cell) in changes {
             let at = index.index(blob.len() / 4) * 4;
             blob[at..at + 4].copy_from_slice(&cell.to_be_bytes());

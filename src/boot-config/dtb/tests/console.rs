@@ -109,7 +109,7 @@ fn stdout_path_wins_over_the_command_line() {
         .text("stdout-path", "/serial@1000")
         .end()
         .begin("serial@1000")
-        .text("compatible", "brcm,bcm2835-aux-uart")
+        .text("compatible", "acme,uart")
         .cells("reg", &[0, 0x1000, 0, 0x40])
         .end()
         .finish();
