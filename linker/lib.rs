@@ -10,6 +10,9 @@ use std::{env, path::Path};
 /// Where an ELF loader puts the image on the QEMU `virt` machine: 2 MiB above the start of RAM, as for an Image.
 pub const QEMU_VIRT_LOAD_ADDRESS: u64 = 0x4020_0000;
 
+/// Where an ELF loader puts the image on a Raspberry Pi: 2 MiB above the start of RAM, as for an Image.
+pub const RASPBERRY_PI_LOAD_ADDRESS: u64 = 0x20_0000;
+
 /// Links every binary of the calling crate as a system kernel that an ELF loader puts at `load_address`.
 pub fn kernel_image(load_address: u64) {
     each_binary(load_address, "kernel.ld", None);

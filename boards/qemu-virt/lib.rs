@@ -10,6 +10,7 @@ pub const BOARD: Board = Board {
     early_pl011: Some(0x0900_0000),
     // An ELF loader passes no DTB; QEMU puts it at the start of RAM.
     fallback_dtb: Some(0x4000_0000),
+    last_resort: &[],
     default_crashkernel: 2 << 20,
 };
 

@@ -46,8 +46,14 @@ build_board() {
         fail "the capture kernel takes $size bytes; crashkernel=2M has room for $CAPTURE_SIZE_MAX"
     fi
     CAPTURE_IMAGE=$out/capture.Image build_binary "$board" kernel || fail "the system kernel of $board does not build"
-    build_binary "$board" both || fail "the kernel of $board that is both does not build"
-    for bin in capture kernel both; do
+    local bins=(capture kernel)
+    if [ -f "$ROOT/boards/$board/both.rs" ]; then
+        build_binary "$board" both || fail "the kernel of $board that is both does not build"
+        bins+=(both)
+    fi
+    # The name that the firmware of a Raspberry Pi looks for.
+    [ "$board" != raspberry-pi ] || cp "$out/kernel.Image" "$out/kernel8.img"
+    for bin in "${bins[@]}"; do
         printf '%-28s file %8d bytes, image_size %8d bytes\n' "$board/$bin.Image" "$(stat -c %s "$out/$bin.Image")" \
             "$(image_size "$out/$bin.Image")" >&2
     done

@@ -10,7 +10,7 @@ use machine::blob::{self, BlobError};
 use machine::boot::EntryState;
 use machine::layout::{PAGE_SIZE, PHYSICAL_LIMIT};
 use machine::mmu::AddressSpace;
-use machine::{arch, console, emergency, exceptions, gic, psci};
+use machine::{arch, console, emergency, exceptions, gic, intc, psci};
 
 use crate::board::Board;
 use crate::params::Params;
@@ -90,7 +90,8 @@ pub fn start(
 
     let found = match find_dtb(&mut space, entry, board) {
         Ok(found) => found,
-        Err(error) => refuse(&error),
+        Err(error) if board.last_resort.is_empty() => refuse(&error),
+        Err(error) => refuse_on_last_resorts(&mut space, board, &error),
     };
     match bring_up(space, entry, board, found, capture.is_some()) {
         Ok(boot) => {
@@ -113,7 +114,27 @@ fn is_capture_kernel(space: &mut AddressSpace, dtb: u64) -> bool {
 
 /// Says why this machine cannot be booted, and halts.
 fn refuse(error: &dyn core::fmt::Display) -> ! {
+    say_refusal(error);
+    arch::halt()
+}
+
+fn say_refusal(error: &dyn core::fmt::Display) {
     emergency!("\nAfterimage cannot boot\n  {error}\n");
+}
+
+/// Says it on the UARTs that the board's policy has for a machine without DTB.
+fn refuse_on_last_resorts(
+    space: &mut AddressSpace,
+    board: &Board,
+    error: &dyn core::fmt::Display,
+) -> ! {
+    let part = arch::CpuPart::current();
+    for uart in board.last_resort.iter().filter(|uart| uart.part == part) {
+        if console::install_last_resort(space, uart.model, uart.address).is_ok() {
+            say_refusal(error);
+            console::drain();
+        }
+    }
     arch::halt()
 }
 
@@ -187,10 +208,9 @@ fn bring_up(
     }
 
     psci::install(dtb.psci()?.map(|found| found.conduit));
-    let location = gic_location(&dtb)?;
-    if let Some(location) = location {
-        gic::map(&mut space, location).map_err(Failure::Gic)?;
-        if entry.exception_level == 3 {
+    if let Some(location) = interrupt_controller(&dtb)? {
+        intc::map(&mut space, location).map_err(Failure::Interrupts)?;
+        if let (3, intc::Location::Gic(location)) = (entry.exception_level, location) {
             gic::adopt_from_el3(location);
         }
     } else {
@@ -207,8 +227,8 @@ fn bring_up(
     region::keep_address_space(space);
 
     cpus::list(&dtb)?;
-    gic::init().map_err(Failure::Gic)?;
-    interrupts::init_boot_cpu(&dtb).map_err(Failure::Gic)?;
+    intc::init().map_err(Failure::Interrupts)?;
+    interrupts::init_boot_cpu(&dtb).map_err(Failure::Interrupts)?;
     crash::ready();
     let running = cpus::start_all(params.max_cpus);
     log::info!("{running} CPUs run");
@@ -243,8 +263,8 @@ fn own_dtb(dtb: &Dtb<'_>, crash_range: Option<PhysRange>) -> &'static [u8] {
     Box::leak(bytes.to_vec().into_boxed_slice())
 }
 
-fn gic_location(dtb: &Dtb<'_>) -> Result<Option<gic::Location>, Failure> {
-    Ok(match dtb.gic()? {
+fn interrupt_controller(dtb: &Dtb<'_>) -> Result<Option<intc::Location>, Failure> {
+    let gic = match dtb.gic()? {
         Some(Gic::V2 {
             distributor,
             cpu_interface,
@@ -260,8 +280,15 @@ fn gic_location(dtb: &Dtb<'_>) -> Result<Option<gic::Location>, Failure> {
             redistributor: first.start,
             redistributor_len: first.len(),
         }),
-        _ => None,
-    })
+        None => {
+            let found = dtb.bcm2836_interrupts()?;
+            return Ok(found.map(|found| intc::Location::Bcm2836 {
+                local: found.local.start,
+                shared: found.shared.map(|shared| shared.start),
+            }));
+        }
+    };
+    Ok(gic.map(intc::Location::Gic))
 }
 
 /// Why the kernel did not come up.
@@ -273,7 +300,7 @@ enum Failure {
     },
     Range(boot_config::RangeError),
     Map(machine::mmu::MapError),
-    Gic(gic::Error),
+    Interrupts(intc::Error),
 }
 
 impl From<boot_config::DtbError> for Failure {
@@ -291,7 +318,7 @@ impl core::fmt::Display for Failure {
             }
             Self::Range(error) => write!(f, "memory map: {error}"),
             Self::Map(error) => write!(f, "memory: {error}"),
-            Self::Gic(error) => write!(f, "{error}"),
+            Self::Interrupts(error) => write!(f, "{error}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use boot_config::dtb::EnableMethod;
 use boot_config::{Dtb, DtbError};
 use machine::layout::MAX_CPUS;
-use machine::{arch, gic, percpu, smp};
+use machine::{arch, intc, percpu, smp};
 
 use crate::{fault, interrupts, lkdtm, watch};
 
@@ -105,7 +105,7 @@ pub(crate) fn count() -> usize {
 
 fn secondary(slot: usize) -> ! {
     arch::unmask_serror_and_stop();
-    if let Err(error) = gic::init_cpu() {
+    if let Err(error) = intc::init_cpu() {
         log::error!("CPU {slot}: {error}");
     }
     interrupts::start_tick();

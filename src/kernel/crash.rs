@@ -31,7 +31,7 @@ use machine::exceptions::{
     CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack,
 };
 use machine::system_registers::{self, SystemRegisters};
-use machine::{arch, emergency, gic, timer};
+use machine::{arch, emergency, intc, timer};
 use spin::Mutex;
 use vmcore::afterimage_notes::{
     self as payloads, CrashKind, KernelInfo, ListWriter, Phase, Reason, Timing,
@@ -283,7 +283,7 @@ fn store(crash: Crash) {
 
 extern "C" fn on_crash_stack(_: u64) -> ! {
     if READY.load(Ordering::Acquire) {
-        gic::send_stop();
+        intc::send_stop();
     }
     emergency!("\n\nAfterimage: this machine has crashed\n");
     let crash = CRASH.try_lock().and_then(|crash| *crash);
@@ -307,7 +307,7 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
     notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
     notes::write_interrupts();
     reach(Phase::Notes);
-    gic::quiesce();
+    intc::quiesce();
     timer::stop();
     reach(Phase::Quiesced);
     fault::at(Place::Notes);

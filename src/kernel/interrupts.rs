@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use boot_config::Dtb;
 use machine::exceptions::{Handlers, TrapFrame};
 use machine::layout::{LINEAR_BASE, WINDOW_BASE};
-use machine::{arch, console, gic, percpu, region, timer};
+use machine::{arch, console, intc, percpu, region, timer};
 use vmcore::afterimage_notes::{CrashKind, StopStatus};
 
 use crate::{crash, lkdtm, sysrq, watch};
@@ -27,8 +27,8 @@ pub(crate) static HANDLERS: Handlers = Handlers {
 };
 
 /// Sets up the boot CPU's interrupts: tick and console.
-pub(crate) fn init_boot_cpu(dtb: &Dtb<'_>) -> Result<(), gic::Error> {
-    gic::init_cpu()?;
+pub(crate) fn init_boot_cpu(dtb: &Dtb<'_>) -> Result<(), intc::Error> {
+    intc::init_cpu()?;
     if let Ok(Some(arch_timer)) = dtb.arch_timer()
         && let Some(interrupt) = arch_timer.virtual_
     {
@@ -38,7 +38,7 @@ pub(crate) fn init_boot_cpu(dtb: &Dtb<'_>) -> Result<(), gic::Error> {
         && let Some(interrupt) = found.interrupt
     {
         let is_edge = interrupt.trigger == boot_config::dtb::Trigger::Edge;
-        match gic::enable(interrupt.intid, is_edge) {
+        match intc::enable(interrupt.intid, is_edge) {
             Ok(()) => {
                 CONSOLE_INTID.store(interrupt.intid, Ordering::Release);
                 console::enable_receive_interrupt();
@@ -57,7 +57,7 @@ pub(crate) fn start_tick() {
     if intid == NO_INTERRUPT {
         return;
     }
-    if let Err(error) = gic::enable(intid, false) {
+    if let Err(error) = intc::enable(intid, false) {
         log::error!("timer: {error}");
         return;
     }
@@ -65,32 +65,32 @@ pub(crate) fn start_tick() {
 }
 
 fn irq(frame: &mut TrapFrame) {
-    let Some(intid) = gic::acknowledge() else {
+    let Some(intid) = intc::acknowledge() else {
         return;
     };
-    if intid == gic::STOP_INTID {
+    if intid == intc::STOP_INTID {
         crash::stop_this_cpu(frame, StopStatus::StoppedByIrq);
     }
     if intid == TIMER_INTID.load(Ordering::Relaxed) {
         timer::arm_after_us(TICK_US);
-        gic::end(intid);
+        intc::end(intid);
         watch::tick(frame);
         lkdtm::tick();
     } else if intid == CONSOLE_INTID.load(Ordering::Relaxed) {
         console::acknowledge_receive_interrupt();
-        gic::end(intid);
+        intc::end(intid);
         while let Some(received) = console::read() {
             sysrq::received(received);
         }
     } else {
-        gic::end(intid);
+        intc::end(intid);
         log::warn!("interrupt {intid} has no handler");
     }
 }
 
 fn fiq(frame: &mut TrapFrame) {
-    match gic::take_group0() {
-        Some(gic::STOP_INTID) => crash::stop_this_cpu(frame, StopStatus::StoppedByFiq),
+    match intc::take_fiq() {
+        Some(intc::STOP_INTID) => crash::stop_this_cpu(frame, StopStatus::StoppedByFiq),
         Some(intid) => log::warn!("FIQ {intid} has no handler"),
         None => {}
     }

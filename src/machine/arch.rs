@@ -35,6 +35,11 @@ pub fn mask_all() {
     DAIF.write(DAIF::D::Masked + DAIF::A::Masked + DAIF::I::Masked + DAIF::F::Masked);
 }
 
+/// Completes all accesses before this one for every observer.
+pub(crate) fn barrier() {
+    barrier::dsb(barrier::SY);
+}
+
 /// Unmasks A (SError) and F (the stop request) and leaves I as it is.
 pub fn unmask_serror_and_stop() {
     // SAFETY: unmasking only lets exceptions be taken; the vectors are installed before any Rust runs.
@@ -111,6 +116,22 @@ impl Deadline {
 /// MPIDR affinity fields of the running CPU, as PSCI and the DTB name it.
 pub fn mpidr_affinity() -> u64 {
     MPIDR_EL1.get() & 0xff_00ff_ffff
+}
+
+/// Model of a CPU of Arm's: the part number in MIDR_EL1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuPart(pub u16);
+
+impl CpuPart {
+    /// Cortex-A53.
+    pub const CORTEX_A53: Self = Self(0xd03);
+    /// Cortex-A72.
+    pub const CORTEX_A72: Self = Self(0xd08);
+
+    /// Of the running CPU.
+    pub fn current() -> Self {
+        Self((read_register!("midr_el1") >> 4 & 0xfff) as u16)
+    }
 }
 
 /// Whether this CPU has EL2 (ID_AA64PFR0_EL1.EL2): under QEMU's `secure=on` it need not, though it has EL3.

@@ -97,6 +97,34 @@ pub fn install_early(space: &mut AddressSpace, base: Option<u64>) {
     }
 }
 
+/// Uses a UART that nobody described, in the last message before the end: 8 bits, at whatever rate it has.
+///
+/// # Errors
+/// There is no driver for it, or it cannot be mapped.
+pub fn install_last_resort(
+    space: &mut AddressSpace,
+    model: UartModel,
+    address: u64,
+) -> Result<(), ConsoleError> {
+    let (address, len, layout) = match model {
+        UartModel::Pl011 => (address, size_of::<Registers>() as u64, 0),
+        UartModel::Bcm2835Aux => mini_uart_at(address),
+        UartModel::Ns16550 | UartModel::Other => return Err(ConsoleError::NoDriver { address }),
+    };
+    let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
+    install(registers, layout);
+    if let Some(uart) = uart() {
+        uart.configure(None);
+    }
+    Ok(())
+}
+
+/// Address and length of the block that a mini UART belongs to.
+fn mini_uart_at(address: u64) -> (u64, u64, u32) {
+    let block = address.wrapping_sub(mini_uart::OFFSET_IN_BLOCK);
+    (block, size_of::<mini_uart::Registers>() as u64, LAYOUT_MINI)
+}
+
 /// Physical address of the early console, 0 without one.
 static EARLY: AtomicU64 = AtomicU64::new(0);
 
@@ -134,14 +162,11 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
         .console()
         .map_err(ConsoleError::Dtb)?
         .ok_or(ConsoleError::NotNamed)?;
-    let mut address = console.registers.start;
-    let (len, layout) = match console.model {
-        UartModel::Pl011 => (size_of::<Registers>() as u64, 0),
+    let address = console.registers.start;
+    let (address, len, layout) = match console.model {
+        UartModel::Pl011 => (address, size_of::<Registers>() as u64, 0),
         UartModel::Ns16550 => layout_16550(&console)?,
-        UartModel::Bcm2835Aux => {
-            address = address.wrapping_sub(mini_uart::OFFSET_IN_BLOCK);
-            (size_of::<mini_uart::Registers>() as u64, LAYOUT_MINI)
-        }
+        UartModel::Bcm2835Aux => mini_uart_at(address),
         UartModel::Other => return Err(ConsoleError::NoDriver { address }),
     };
     let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
@@ -168,8 +193,8 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
     Ok(())
 }
 
-/// Bytes of a 16550's registers, and what [`LAYOUT`] says of them.
-fn layout_16550(console: &Console<'_>) -> Result<(u64, u32), ConsoleError> {
+/// Address and bytes of a 16550's registers, and what [`LAYOUT`] says of them.
+fn layout_16550(console: &Console<'_>) -> Result<(u64, u64, u32), ConsoleError> {
     let (shift, width) = (console.register_shift, console.register_width);
     let address = console.registers.start;
     let is_wide = width == 4;
@@ -184,7 +209,8 @@ fn layout_16550(console: &Console<'_>) -> Result<(u64, u32), ConsoleError> {
         });
     }
     let wide = if is_wide { LAYOUT_WIDE } else { 0 };
-    Ok((8_u64.wrapping_shl(shift), LAYOUT_16550 | wide | shift))
+    let layout = LAYOUT_16550 | wide | shift;
+    Ok((address, 8_u64.wrapping_shl(shift), layout))
 }
 
 /// Leaves the UART as no kernel should: see `provoke_state`.

@@ -7,6 +7,8 @@
 
 #[cfg(target_os = "none")]
 pub mod arch;
+#[cfg(any(target_os = "none", test))]
+mod bcm2836;
 #[cfg(target_os = "none")]
 pub mod blob;
 #[cfg(target_os = "none")]
@@ -23,6 +25,8 @@ pub mod gic;
 pub mod heap;
 #[cfg(target_os = "none")]
 pub mod image;
+#[cfg(target_os = "none")]
+pub mod intc;
 pub mod layout;
 pub mod mini_uart;
 #[cfg(target_os = "none")]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Mapped device registers, for accesses that the driver crates do not offer: blocks of 32-bit ones, and a 16550's.
 
+use crate::bcm2836::Registers;
 use crate::ns16550::Port;
 
 /// Registers at a virtual address that `AddressSpace::map_device` returned.
@@ -42,6 +43,16 @@ impl Block {
     /// Virtual address of the first register.
     pub(crate) const fn base(&self) -> u64 {
         self.base
+    }
+}
+
+impl Registers for Block {
+    fn read(&self, offset: u64) -> u32 {
+        Block::read(self, offset)
+    }
+
+    fn write(&self, offset: u64, value: u32) {
+        Block::write(self, offset, value);
     }
 }
 

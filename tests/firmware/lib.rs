@@ -18,6 +18,7 @@ pub const BOARD: Board = Board {
     early_pl011: Some(0x0900_0000),
     // An ELF loader passes no device tree; QEMU puts it at the start of RAM.
     fallback_dtb: Some(0x4000_0000),
+    last_resort: &[],
     ..Board::GENERIC
 };
 

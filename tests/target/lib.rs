@@ -25,6 +25,7 @@ pub const BOARD: Board = Board {
     name: "target tests on QEMU virt",
     // An ELF loader passes no DTB; QEMU puts it at the start of RAM.
     fallback_dtb: Some(0x4000_0000),
+    last_resort: &[],
     default_crashkernel: 4 << 20,
     ..Board::GENERIC
 };

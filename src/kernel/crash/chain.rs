@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use machine::exceptions::continue_on_crash_stack;
 use machine::region::{ArmedCopy, COPIES};
-use machine::{arch, console, emergency, gic, timer};
+use machine::{arch, console, emergency, intc, timer};
 use sha2::{Digest, Sha256};
 use vmcore::Registers;
 use vmcore::afterimage_notes::{CopyState, FALLBACK, Fallback, FallbackLevel, Phase};
@@ -38,7 +38,7 @@ pub(super) fn crash_in_crash_path(
     let crash = CRASH.try_lock().and_then(|crash| *crash);
     if level == 0 {
         if READY.load(Ordering::Acquire) {
-            gic::send_stop();
+            intc::send_stop();
         }
         let (esr, far) = fault.unwrap_or((0, 0));
         emergency!("\nA second crash, in the crash path\n");
@@ -50,7 +50,7 @@ pub(super) fn crash_in_crash_path(
             let stops = stop::wait_for_others(crash.slot);
             notes::write_cpu(crash.slot, &crash.registers, Some(&crash.system));
             notes::write_interrupts();
-            gic::quiesce();
+            intc::quiesce();
             timer::stop();
             notes::write_machine(|writer| write_machine_notes(writer, crash, &stops));
         }

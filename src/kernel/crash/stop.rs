@@ -141,7 +141,7 @@ fn save_and_turn_off(registers: &Registers, status: StopStatus) -> ! {
     let slot = machine::percpu::current_slot();
     notes::write_cpu(slot, registers, Some(&system_registers::read()));
     machine::timer::stop();
-    machine::gic::quiesce_own();
+    machine::intc::quiesce_own();
     if let Some(own) = STATUS.get(slot) {
         own.store(status.code(), Ordering::Release);
     }

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The system kernel on Raspberry Pi 3 and 4: boots, arms the capture kernel, idles until something crashes it.
+#![no_std]
+#![no_main]
+
+kernel::entry!(main, raspberry_pi::BOARD);
+kernel::capture_image!(env!("CAPTURE_IMAGE"));
+
+fn main(boot: kernel::Boot) -> ! {
+    log::info!(
+        "idle, with {} MiB of RAM; SysRq h for help",
+        boot.ram_bytes() >> 20
+    );
+    kernel::idle()
+}
