@@ -215,7 +215,7 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
     let stops: Vec<Value> = contents
         .stops
         .iter()
-        .map(|s| json!({ "cpu": s.cpu, "status": s.status.name(), "waited_us": s.waited_us, "off_confirmed": s.is_off_confirmed }))
+        .map(|s| json!({ "cpu": s.cpu, "status": s.status.name(), "waited_us": s.waited_us, "off_confirmed": s.is_off_confirmed, "parked": s.is_parked }))
         .collect();
     let fallback = contents.fallback.map(|fallback| {
         let copies = fallback.copies.map(|copy| copy.name());

@@ -105,6 +105,7 @@ mod tests {
             mpidr: 0,
             waited_us: 0,
             is_off_confirmed: false,
+            is_parked: false,
         }
     }
 

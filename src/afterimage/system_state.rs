@@ -110,6 +110,7 @@ mod tests {
                 mpidr: 1,
                 waited_us: 5,
                 is_off_confirmed: false,
+                is_parked: false,
             }],
             ..Contents::default()
         };

@@ -185,7 +185,11 @@ fn write_page_tables(
 
 fn write_cpus(facts: &Facts<'_>, text: &mut Text<'_, impl Line>) {
     for stop in facts.stops().take(LISTED_CPUS) {
-        let confirmed = if stop.is_off_confirmed { ", off" } else { "" };
+        let confirmed = match (stop.is_off_confirmed, stop.is_parked) {
+            (true, _) => ", off",
+            (false, true) => ", parked",
+            (false, false) => "",
+        };
         text.say(format_args!(
             "CPU {}: {} after {} us{confirmed}",
             stop.cpu,

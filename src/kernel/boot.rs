@@ -208,6 +208,8 @@ fn bring_up(
     }
 
     psci::install(dtb.psci()?.map(|found| found.conduit));
+    // The stub tells CPUs apart by what is known of them.
+    cpus::list(&dtb, &map)?;
     if let Some(location) = interrupt_controller(&dtb)? {
         intc::map(&mut space, location).map_err(Failure::Interrupts)?;
         if let (3, intc::Location::Gic(location)) = (entry.exception_level, location) {
@@ -226,7 +228,6 @@ fn bring_up(
     load::at_boot(&mut space, &dtb, &map, &params, is_own_capture_kernel);
     region::keep_address_space(space);
 
-    cpus::list(&dtb)?;
     intc::init().map_err(Failure::Interrupts)?;
     interrupts::init_boot_cpu(&dtb).map_err(Failure::Interrupts)?;
     crash::ready();

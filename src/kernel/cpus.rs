@@ -4,9 +4,12 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use boot_config::dtb::EnableMethod;
-use boot_config::{Dtb, DtbError};
+use boot_config::{Dtb, DtbError, MemoryMap};
 use machine::layout::MAX_CPUS;
+use machine::ram::ReleaseWord;
+use machine::smp::Method;
 use machine::{arch, intc, percpu, smp};
+use spin::Mutex;
 
 use crate::{fault, interrupts, lkdtm, watch};
 
@@ -24,27 +27,41 @@ static STARTED: AtomicU64 = AtomicU64::new(1);
 /// What idle CPUs work on: each counts its rounds, for everyone to see in a dump.
 static IDLE_ROUNDS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
+/// How each slot's CPU is started; `None` when it cannot be.
+static METHOD: Mutex<[Option<Method>; MAX_CPUS]> = Mutex::new([None; MAX_CPUS]);
+
 /// Reads the CPUs from the DTB.
-pub(crate) fn list(dtb: &Dtb<'_>) -> Result<(), DtbError> {
+pub(crate) fn list(dtb: &Dtb<'_>, map: &MemoryMap) -> Result<(), DtbError> {
     let own = arch::mpidr_affinity();
     AFFINITY[0].store(own, Ordering::Release);
     RUNNING[0].store(1, Ordering::Release);
     let cpus = dtb.cpus::<64>()?;
     let others = cpus.iter().filter(|cpu| cpu.mpidr != own);
-    for (slot, cpu) in AFFINITY.iter().skip(1).zip(others) {
-        slot.store(cpu.mpidr, Ordering::Release);
+    smp::set_affinity(0, own);
+    let mut methods = METHOD.lock();
+    let places = AFFINITY.iter().zip(methods.iter_mut()).enumerate();
+    for ((slot, (affinity, method)), cpu) in places.skip(1).zip(others) {
+        affinity.store(cpu.mpidr, Ordering::Release);
+        smp::set_affinity(slot, cpu.mpidr);
+        *method = match cpu.enable_method {
+            EnableMethod::Psci => Some(Method::Psci),
+            EnableMethod::SpinTable { release } => {
+                ReleaseWord::at(map, release.0).map(Method::SpinTable)
+            }
+            EnableMethod::Unknown => None,
+        };
+        if method.is_none() {
+            log::warn!(
+                "CPU {slot} ({:#x}) cannot be started: {:?} is no way here",
+                cpu.mpidr,
+                cpu.enable_method
+            );
+        }
     }
     let total = cpus.len().saturating_add(cpus.missed());
     COUNT.store(total.clamp(1, MAX_CPUS), Ordering::Release);
     if total > MAX_CPUS {
         log::warn!("{total} CPUs, of which {MAX_CPUS} are used");
-    }
-    if cpus
-        .iter()
-        .any(|cpu| cpu.mpidr != own && !matches!(cpu.enable_method, EnableMethod::Psci))
-    {
-        log::warn!("CPUs without PSCI enable-method are not started");
-        COUNT.store(1, Ordering::Release);
     }
     Ok(())
 }
@@ -52,13 +69,22 @@ pub(crate) fn list(dtb: &Dtb<'_>) -> Result<(), DtbError> {
 /// Starts all CPUs up to `most` in all. Returns how many run.
 pub(crate) fn start_all(most: usize) -> usize {
     let wanted = count().min(most).min(percpu::capacity());
+    let methods = *METHOD.lock();
+    // All of them, wanted or not: what polls this kernel's memory would run at EL2 whatever is written there.
+    for (slot, method) in methods.iter().enumerate() {
+        if let Some(Method::SpinTable(release)) = method
+            && let Err(error) = smp::gather(slot, *release)
+        {
+            log::error!("CPU {slot}: {error}");
+        }
+    }
     let mut running = 1;
     for slot in 1..wanted {
-        let Some(mpidr) = mpidr(slot) else {
+        let (Some(mpidr), Some(Some(method))) = (mpidr(slot), methods.get(slot)) else {
             continue;
         };
         STARTED.fetch_or(1 << slot, Ordering::AcqRel);
-        if let Err(error) = smp::start(slot, mpidr, secondary) {
+        if let Err(error) = smp::start(slot, mpidr, *method, secondary) {
             log::error!("CPU {slot} ({mpidr:#x}) was not started: {error}");
             continue;
         }

@@ -25,6 +25,12 @@ pub fn halt() -> ! {
     }
 }
 
+/// Wakes CPUs that wait for an event (SEV).
+pub(crate) fn send_event() {
+    barrier();
+    aarch64_cpu::asm::sev();
+}
+
 /// Waits for an interrupt, or for anything else that ends a WFI.
 pub fn wait_for_interrupt() {
     aarch64_cpu::asm::wfi();

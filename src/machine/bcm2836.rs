@@ -37,7 +37,7 @@ const MAILBOX_0_FIQ: u32 = 1 << 4;
 const IRQ_SOURCE: u64 = 0x60;
 /// Four mailboxes of each core: written, bits are set; at the other place they are read, and cleared by writing them.
 const MAILBOX_SET: u64 = 0x80;
-const MAILBOX_CLEAR: u64 = 0xc0;
+pub(crate) const MAILBOX_CLEAR: u64 = 0xc0;
 const MAILBOXES: u64 = 4;
 
 /// First number of the local sources; 0 to 3 are timers, 8 is the shared controller.

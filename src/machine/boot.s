@@ -125,6 +125,27 @@ secondary_entry:
         ldr     x0, =start_on_stack
         br      x0
 
+// A secondary CPU out of a spin table, which tells it nothing: it finds its SecondaryArguments by its affinity.
+.global spin_table_entry
+spin_table_entry:
+        msr     daifset, #0xf
+        mrs     x0, mpidr_el1
+        ldr     x1, ={AFFINITY_MASK}
+        and     x0, x0, x1
+        adrp    x1, {spin_table_arguments}
+        add     x1, x1, #:lo12:{spin_table_arguments}
+        mov     x2, #{MAX_CPUS}
+1:      ldp     x3, x4, [x1], #16
+        cmp     x3, x0
+        ccmp    x4, #0, #4, eq                  // Z unless it is this CPU's and there are arguments
+        b.ne    2f
+        subs    x2, x2, #1
+        b.ne    1b
+3:      wfe                                     // nobody asked for this CPU
+        b       3b
+2:      mov     x0, x4
+        b       secondary_entry
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Drops to EL1h from wherever the CPU was entered. Returns to the caller at EL1. Sets x20. Clobbers x0-x5.
 enter_el1:

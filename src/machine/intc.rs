@@ -40,9 +40,10 @@ pub enum Location {
 const LOCAL_LEN: u64 = 0x100;
 const SHARED_LEN: u64 = 0x200;
 
-/// Virtual addresses of a BCM2836's controllers, 0 when absent. Written once by `map`.
+/// Virtual addresses of a BCM2836's controllers, 0 when absent, and the physical one of the first. Written once by `map`.
 static LOCAL: AtomicU64 = AtomicU64::new(0);
 static SHARED: AtomicU64 = AtomicU64::new(0);
+static LOCAL_PHYSICAL: AtomicU64 = AtomicU64::new(0);
 
 fn bcm2836() -> Option<Bcm2836<Block>> {
     let block = |address: &AtomicU64, len| {
@@ -61,6 +62,11 @@ fn core_number() -> u64 {
     arch::mpidr_affinity() & 0xff
 }
 
+/// Physical address of a BCM2836's local controller, 0 without one.
+pub(crate) fn bcm2836_physical() -> u64 {
+    LOCAL_PHYSICAL.load(Ordering::Acquire)
+}
+
 /// Maps the registers.
 ///
 /// # Errors
@@ -74,6 +80,7 @@ pub fn map(space: &mut AddressSpace, location: Location) -> Result<(), Error> {
                 SHARED.store(mapped, Ordering::Release);
             }
             let mapped = space.map_device(local, LOCAL_LEN).map_err(Error::Map)?;
+            LOCAL_PHYSICAL.store(local, Ordering::Release);
             LOCAL.store(mapped, Ordering::Release);
             Ok(())
         }

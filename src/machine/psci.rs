@@ -49,6 +49,11 @@ pub fn install(conduit: Option<Conduit>) {
     CONDUIT.store(value, Ordering::Release);
 }
 
+/// Whether the machine has PSCI.
+pub fn is_there() -> bool {
+    CONDUIT.load(Ordering::Acquire) != 0
+}
+
 macro_rules! call {
     ($function:ident($($argument:expr),*)) => {
         match CONDUIT.load(Ordering::Acquire) {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! RAM in the system kernel: the linear map, and which of it the heap gets.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use boot_config::PhysRange;
 use boot_config::memory_map::MemoryMap;
 
+use crate::arch;
 use crate::heap::FreeMemory;
 use crate::layout::{LINEAR_BASE, PAGE_SIZE, PHYSICAL_LIMIT};
 use crate::mmu::{Access, AddressSpace, MapError};
@@ -96,4 +99,31 @@ pub fn reserved_bytes(map: &MemoryMap, range: PhysRange) -> Option<&'static [u8]
             range.len() as usize,
         )
     })
+}
+
+/// The word of RAM that a CPU in a spin table polls (`cpu-release-addr`).
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseWord(&'static AtomicU64);
+
+impl ReleaseWord {
+    /// The word at this physical address. `None` unless it is an aligned one of RAM that nothing else owns: the boot loader has to reserve it.
+    pub fn at(map: &MemoryMap, address: u64) -> Option<Self> {
+        let range = PhysRange::from_len(address, 8).ok()?;
+        let is_owned = map.free().overlaps(&range) || crate::image::range().overlaps(&range);
+        if is_owned || !address.is_multiple_of(8) || !map.mappable().contains_range(&range) {
+            return None;
+        }
+        // SAFETY: 1. In the linear map (`mappable`), aligned. 2. The heap has only free memory, so no other reference covers it; the CPU that
+        // polls it only reads.
+        Some(Self(unsafe {
+            &*((LINEAR_BASE + address) as *const AtomicU64)
+        }))
+    }
+
+    /// Sends the CPU to `entry` (physical). It polls with its MMU off.
+    pub(crate) fn release(self, entry: u64) {
+        self.0.store(entry, Ordering::Release);
+        arch::clean_invalidate(core::ptr::from_ref(self.0).addr() as u64, 8);
+        arch::send_event();
+    }
 }

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::heap::FreeMemory;
 use crate::layout::{BLOCK_SIZE, PAGE_SIZE};
 use crate::mmu::{Access, AddressSpace, MapError, Tables, map_range};
-use crate::{arch, gic};
+use crate::{arch, gic, intc, psci};
 
 mod armed;
 mod dry_run;
@@ -234,6 +234,9 @@ impl CrashRegion {
             stop_intid: u64::from(gic::STOP_INTID),
             stop_frames: stub::stop_frames_physical(),
             arguments: crate::smp::arguments_physical(),
+            local: intc::bcm2836_physical(),
+            has_psci: u64::from(psci::is_there()),
+            affinity: crate::smp::affinities(),
         };
         let at = (window + STUB + STATE_CONFIG) as *mut StubConfig;
         // SAFETY: inside the window, 8-byte aligned, nothing refers to it.

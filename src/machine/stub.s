@@ -4,12 +4,14 @@
 // the MMU off (the stub) or from an identity map (the trampoline), and are position independent. Addresses within the copy
 // are found relative to the code page: STATE_CONFIG bytes after stub_vectors lies what the kernel configured (region.rs,
 // StubConfig), STUB_STATE bytes after it one slot of 256 bytes per CPU: SP_EL2 starts at the slot's end; +0: entry, +8:
-// context of a CPU being started.
+// context of a CPU being started, +16: what a CPU without PSCI has come to (PARK_...).
 //
 // Hypervisor calls from EL1 (x0 = function, may clobber x0-x3):
 //   STUB_OPEN        stage 2 off on this CPU            STUB_CLOSE   stage 2 on again
 //   STUB_LAST_FAULT  x0 = IPA of the last refused access, x1 = its VA, x2 = how many
 //   STUB_JUMP        leave for x1 with x0 = x2 at EL2, everything of ours reset
+//   STUB_START       starts a waiting CPU: x1 = its SecondaryArguments, x2 = entry. x0 = 0, or -1 when it does not wait
+//   STUB_PARKED      x0 = PARK_... of CPU slot x1
 //   STUB_GROUP0      enables Group 0 interrupts on this CPU (EL1 reaches only the virtual register)
 
 .section .text.stub, "ax"
@@ -93,22 +95,80 @@ stub_hvc:
         ldp     x0, x1, [sp], #16
         ldp     x2, x3, [sp], #16
         ldr     x3, ={STUB_OPEN}
-        cmp     x0, x3
-        b.eq    stub_open
+.irp call, stub_open, stub_close, stub_jump, stub_last_fault, stub_group0, stub_start, stub_parked
+        cmp     x0, x3                          // in the order of their numbers
+        b.eq    \call
         add     x3, x3, #1
-        cmp     x0, x3
-        b.eq    stub_close
-        add     x3, x3, #1
-        cmp     x0, x3
-        b.eq    stub_jump
-        add     x3, x3, #1
-        cmp     x0, x3
-        b.eq    stub_last_fault
-        add     x3, x3, #1
-        cmp     x0, x3
-        b.eq    stub_group0
+.endr
+stub_refuse:
         mov     x0, #-1
         eret
+
+stub_parked:
+        and     x1, x1, #7
+        adr     x3, stub_vectors + {STUB_STATE}
+        add     x3, x3, x1, lsl #8
+        ldr     x0, [x3, #16]
+        mov     x3, xzr
+        eret
+
+// As for CPU_ON below: only with this kernel's SecondaryArguments, whose first word is the CPU slot.
+stub_start:
+        adr     x0, stub_vectors + {STATE_CONFIG}
+        ldp     x3, x0, [x0, #{CONFIG_ARGUMENTS}]
+        cmp     x1, x3
+        ccmp    x1, x0, #2, hs                  // else C is set: out of range
+        b.hs    stub_refuse
+        ldr     x0, [x1]
+        and     x0, x0, #7
+        adr     x3, stub_vectors + {STUB_STATE}
+        add     x3, x3, x0, lsl #8
+        ldr     x0, [x3, #16]
+        cmp     x0, #{PARK_WAITING}
+        b.ne    stub_refuse
+        stp     x2, x1, [x3]
+        dmb     sy
+        mov     x0, #{PARK_STARTED}
+        str     x0, [x3, #16]
+        dsb     sy
+        sev
+        mov     x0, xzr
+        mov     x3, xzr
+        eret
+
+// A CPU out of a spin table, at EL2 with the MMU off, whose boot loader's loop lies in memory that is not ours: it waits here
+// until STUB_START. It knows its slot by its affinity.
+.global stub_pen
+stub_pen:
+        msr     daifset, #0xf
+        mrs     x0, CurrentEL
+        cmp     x0, #(2 << 2)
+        b.ne    3f
+        mrs     x0, mpidr_el1
+        ldr     x1, ={AFFINITY_MASK}
+        and     x0, x0, x1
+        adr     x1, stub_vectors + {STATE_CONFIG}
+        add     x1, x1, #{CONFIG_AFFINITY}
+        mov     x2, xzr
+1:      ldr     x3, [x1, x2, lsl #3]
+        cmp     x3, x0
+        b.eq    2f
+        add     x2, x2, #1
+        cmp     x2, #{MAX_CPUS}
+        b.ne    1b
+3:      wfe                                     // no CPU of this kernel's, or not at EL2
+        b       3b
+2:      adr     x6, stub_vectors + {STUB_STATE}
+        add     x6, x6, x2, lsl #8
+        mov     x0, #{PARK_WAITING}
+        str     x0, [x6, #16]
+        dsb     sy
+4:      wfe
+        ldr     x0, [x6, #16]
+        cmp     x0, #{PARK_STARTED}
+        b.ne    4b
+        mov     x0, x6
+        b       stub_secondary
 
 stub_open:
         mrs     x3, hcr_el2
@@ -302,6 +362,8 @@ stub_fiq:
         stp     x2, x3, [sp, #-16]!
         stp     x0, x1, [sp, #-16]!
         adr     x3, stub_vectors + {STATE_CONFIG}
+        ldr     x0, [x3, #{CONFIG_LOCAL}]
+        cbnz    x0, 7f
         ldr     x0, [x3, #{CONFIG_GICC}]
         cbz     x0, 1f
         ldr     w1, [x0, #0xc]                  // GICC_IAR
@@ -314,6 +376,16 @@ stub_fiq:
         ldr     x0, [x3, #{CONFIG_STOP_INTID}]
         cmp     x0, x1
         b.eq    3f
+        ldp     x0, x1, [sp], #16
+        ldp     x2, x3, [sp], #16
+        eret
+7:      mrs     x1, mpidr_el1                   // this core's mailbox 0 of a BCM2836 (bcm2836.rs)
+        and     x1, x1, #3
+        add     x0, x0, x1, lsl #4
+        ldr     w1, [x0, #{BCM2836_MAILBOX_CLEAR}]
+        str     w1, [x0, #{BCM2836_MAILBOX_CLEAR}]
+        dsb     sy
+        cbnz    w1, 3f
         ldp     x0, x1, [sp], #16
         ldp     x2, x3, [sp], #16
         eret
@@ -366,10 +438,23 @@ stub_fiq:
         mov     x4, #{STOPPED_AT_EL2}
         str     x4, [x2, #{STOP_FRAME_STATUS}]
         dsb     sy
+        ldr     x0, [x3, #{CONFIG_HAS_PSCI}]
+        cbz     x0, 4f
         ldr     x0, ={PSCI_CPU_OFF}
         smc     #0
-4:      wfi                                     // refused: parked here, in the crash region
-        b       4b
+4:      // No PSCI, or it refused: parked here, in the crash region. Nothing wakes this CPU: its timers are off, its mailbox is empty.
+        msr     cntv_ctl_el0, xzr
+        msr     cntp_ctl_el0, xzr
+        adr     x0, stub_vectors + {STUB_STATE}
+        mov     x1, sp
+        sub     x1, x1, x0
+        lsr     x1, x1, #8
+        add     x0, x0, x1, lsl #8
+        mov     x1, #{PARK_STOPPED}
+        str     x1, [x0, #16]
+        dsb     sy
+8:      wfi
+        b       8b
 .ltorg
 .global stub_end
 stub_end:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Stopping the other CPUs (decision 5): asked by FIQ, or by IRQ where Group 0 is not ours; each saves its registers and turns
-//! itself off; PSCI AFFINITY_INFO is the proof. Bounded, and a CPU that does not answer is named.
+//! itself off; PSCI AFFINITY_INFO is the proof, or the stub's word that it is parked. Bounded, and a CPU that does not answer is named.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,6 +53,7 @@ pub(super) fn wait_for_others(winner: usize) -> Stops {
             mpidr,
             waited_us: 0,
             is_off_confirmed: false,
+            is_parked: false,
         };
         if slot == winner {
             stop.status = StopStatus::Crashed;
@@ -65,7 +66,8 @@ pub(super) fn wait_for_others(winner: usize) -> Stops {
                     stop.waited_us
                 );
             } else {
-                stop.is_off_confirmed = wait_until_off(mpidr);
+                stop.is_off_confirmed = psci::is_there() && wait_until_off(mpidr);
+                stop.is_parked = !stop.is_off_confirmed && wait_until_parked(slot);
             }
         }
         *entry = Some(stop);
@@ -110,6 +112,20 @@ fn wait_until_off(mpidr: u64) -> bool {
             Ok(false) if !deadline.is_past() => core::hint::spin_loop(),
             _ => return false,
         }
+    }
+}
+
+/// Where PSCI does not turn CPUs off, the stub parks them in the region: this one's word for it.
+fn wait_until_parked(slot: usize) -> bool {
+    let deadline = arch::Deadline::after_us(OFF_US);
+    loop {
+        if region::stub::is_parked(slot) {
+            return true;
+        }
+        if !region::stub::is_installed() || deadline.is_past() {
+            return false;
+        }
+        core::hint::spin_loop();
     }
 }
 

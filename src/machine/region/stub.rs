@@ -18,6 +18,10 @@ pub(crate) const STUB_OPEN: u32 = 0xc600_a1f0;
 pub(crate) const STUB_JUMP: u32 = STUB_OPEN + 2;
 const STUB_LAST_FAULT: u32 = STUB_OPEN + 3;
 const STUB_GROUP0: u32 = STUB_OPEN + 4;
+const STUB_START: u32 = STUB_OPEN + 5;
+const STUB_PARKED: u32 = STUB_OPEN + 6;
+/// A call that the stub does not know.
+const STUB_UNKNOWN: u32 = STUB_OPEN + 7;
 /// Understood by the early EL2 vectors only.
 pub(crate) const STUB_INSTALL: u32 = STUB_OPEN + 0xf;
 
@@ -41,6 +45,12 @@ pub(crate) struct StubConfig {
     pub(crate) stop_frames: u64,
     /// Physical bounds of the arguments of secondary CPUs.
     pub(crate) arguments: [u64; 2],
+    /// Physical address of a BCM2836's local interrupt controller, 0 where there is none.
+    pub(crate) local: u64,
+    /// Whether PSCI turns CPUs off; else they are parked.
+    pub(crate) has_psci: u64,
+    /// Affinity of the CPU of each slot, by which a CPU out of a spin table knows who it is.
+    pub(crate) affinity: [u64; MAX_CPUS],
 }
 
 /// Registers that a stopped CPU leaves, written by the stub or by the FIQ handler.
@@ -136,13 +146,15 @@ pub(super) fn stage_two_control() -> u64 {
 }
 
 fn call_stub(function: u32) -> (u64, u64, u64) {
+    call_stub_with(function, 0, 0)
+}
+
+fn call_stub_with(function: u32, mut x1: u64, mut x2: u64) -> (u64, u64, u64) {
     let mut x0 = u64::from(function);
-    let x1: u64;
-    let x2: u64;
     // SAFETY: the stub's calls change x0 to x3 and, for OPEN and CLOSE, whether EL1 reaches the region, which EL1 maps
-    // only while it is open.
+    // only while it is open. START runs this image's own entry on another CPU.
     unsafe {
-        asm!("hvc #0", inout("x0") x0, out("x1") x1, out("x2") x2, out("x3") _, options(nostack))
+        asm!("hvc #0", inout("x0") x0, inout("x1") x1, inout("x2") x2, out("x3") _, options(nostack))
     };
     (x0, x1, x2)
 }
@@ -156,7 +168,44 @@ pub(super) fn set_stage_two(on: bool) {
 
 /// Whether the stub answers a call that it does not know as it has to: NOT_SUPPORTED.
 pub(super) fn answers() -> bool {
-    call_stub(STUB_OPEN + 5).0 == u64::MAX
+    call_stub(STUB_UNKNOWN).0 == u64::MAX
+}
+
+/// What a CPU without PSCI says of itself: nothing yet, it waits to be started, it was started, it has been stopped for good.
+pub(crate) const PARK_WAITING: u64 = 1;
+pub(crate) const PARK_STARTED: u64 = 2;
+pub(crate) const PARK_STOPPED: u64 = 3;
+
+fn park_state(slot: usize) -> u64 {
+    call_stub_with(STUB_PARKED, slot as u64, 0).0
+}
+
+/// Whether the CPU of `slot` waits in the region to be started.
+pub(crate) fn is_waiting(slot: usize) -> bool {
+    is_installed() && park_state(slot) == PARK_WAITING
+}
+
+/// Whether the CPU of `slot` has come to the loop in the region that it never leaves.
+pub fn is_parked(slot: usize) -> bool {
+    is_installed() && park_state(slot) == PARK_STOPPED
+}
+
+/// Starts a waiting CPU at `entry` with `arguments` in x0, both physical. Returns whether the stub agreed.
+pub(crate) fn start(arguments: u64, entry: u64) -> bool {
+    call_stub_with(STUB_START, arguments, entry).0 == 0
+}
+
+/// Where a spin table sends a CPU so that it waits in the region. `None` without a stub.
+pub(crate) fn pen_entry() -> Option<u64> {
+    unsafe extern "C" {
+        static stub_begin: u8;
+        static stub_pen: u8;
+    }
+    let offset = (&raw const stub_pen)
+        .addr()
+        .checked_sub((&raw const stub_begin).addr())?;
+    let region = super::active().filter(|_| is_installed())?;
+    Some(region.supervisor() + super::STUB + offset as u64)
 }
 
 /// Enables Group 0 interrupts on this CPU through the stub.

@@ -28,7 +28,7 @@ coded_enum! {
 
 /// How one CPU was stopped.
 ///
-/// Layout, 32 bytes: cpu u32, status u32, mpidr u64, waited u64 (microseconds), off confirmed u32, reserved u32.
+/// Layout, 32 bytes: cpu u32, status u32, mpidr u64, waited u64 (microseconds), proof u32 (bit 0 off, bit 1 parked), reserved u32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuStop {
     /// The CPU's number.
@@ -39,8 +39,10 @@ pub struct CpuStop {
     pub mpidr: u64,
     /// How long the crashing CPU waited for it, in microseconds.
     pub waited_us: u64,
-    /// Whether PSCI AFFINITY_INFO said OFF, or the park loop's handshake came.
+    /// Whether PSCI AFFINITY_INFO said OFF.
     pub is_off_confirmed: bool,
+    /// Whether it said that it came to the park loop, which lies in the crash region and which it never leaves.
+    pub is_parked: bool,
 }
 
 impl Entry for CpuStop {
@@ -51,17 +53,20 @@ impl Entry for CpuStop {
         writer.u32(self.status.code())?;
         writer.u64(self.mpidr)?;
         writer.u64(self.waited_us)?;
-        writer.u32(u32::from(self.is_off_confirmed))?;
+        writer.u32(u32::from(self.is_off_confirmed) | u32::from(self.is_parked) << 1)?;
         writer.u32(0)
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let (cpu, status) = (reader.u32()?, StopStatus::from_code(reader.u32()?));
+        let (mpidr, waited_us, proof) = (reader.u64()?, reader.u64()?, reader.u32()?);
         Ok(Self {
-            cpu: reader.u32()?,
-            status: StopStatus::from_code(reader.u32()?),
-            mpidr: reader.u64()?,
-            waited_us: reader.u64()?,
-            is_off_confirmed: reader.u32()? != 0,
+            cpu,
+            status,
+            mpidr,
+            waited_us,
+            is_off_confirmed: proof & 1 != 0,
+            is_parked: proof & 2 != 0,
         })
     }
 }
@@ -79,6 +84,7 @@ mod tests {
             mpidr: 0x8000_0001,
             waited_us: 12,
             is_off_confirmed: true,
+            is_parked: false,
         };
         let mut out = [0xff; 56];
         let mut list = ListWriter::new(&mut out, 0).unwrap();
@@ -90,5 +96,17 @@ mod tests {
             12, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
         ]);
         assert_eq!(Entries::<CpuStop>::decode(&out).unwrap().next(), Some(stop));
+        // The same CPU, parked: the proof's bit 1.
+        let parked = CpuStop {
+            is_off_confirmed: false,
+            is_parked: true,
+            ..stop
+        };
+        let mut out = [0xff; 56];
+        let mut list = ListWriter::new(&mut out, 0).unwrap();
+        list.push(&parked).unwrap();
+        assert_eq!((list.finish(), out[48]), (Ok(56), 2));
+        let mut entries = Entries::<CpuStop>::decode(&out).unwrap();
+        assert_eq!(entries.next(), Some(parked));
     }
 }

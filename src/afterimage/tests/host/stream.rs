@@ -133,6 +133,7 @@ impl Machine {
             mpidr: u64::from(cpu),
             waited_us: 7,
             is_off_confirmed: true,
+            is_parked: false,
         };
         let region = Region {
             kind: RegionKind::LogRing,
