@@ -15,9 +15,29 @@ const BOARD: &str = "qemu-virt";
 /// It has not been built.
 #[must_use]
 pub fn image(name: &str) -> PathBuf {
+    image_of(BOARD, name)
+}
+
+/// Returns the path of `name` among another board's images.
+///
+/// # Panics
+/// It has not been built.
+#[must_use]
+pub fn image_of(board: &str, name: &str) -> PathBuf {
     let images = std::env::var_os("AFTERIMAGE_IMAGES")
         .map_or_else(|| target_dir().join("images"), PathBuf::from);
-    built(&[images.join(BOARD).join(name)], "scripts/build")
+    let build = format!("scripts/build {board}");
+    built(&[images.join(board).join(name)], &build)
+}
+
+/// Returns the path of a Raspberry Pi's device tree, of Debian's kernel package.
+///
+/// # Panics
+/// It has not been fetched.
+#[must_use]
+pub fn pi_tree(name: &str) -> PathBuf {
+    let path = target_dir().join("raspberry-pi").join(name);
+    built(&[path], "scripts/test (ensure_pi_trees)")
 }
 
 /// Returns the path of the host command.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::artefacts;
 use crate::console::Console;
 use crate::gdb_remote::GdbRemote;
-use crate::memory::Memory;
+use crate::memory::{Memory, RAM_START};
 use crate::qmp::Qmp;
 use crate::slots::{self, Slot};
 use crate::wait::Deadline;
@@ -39,12 +39,14 @@ pub enum Entry {
 #[derive(Clone, Debug)]
 pub struct Machine {
     memory_mib: Vec<u64>,
+    memory_start: u64,
     cpu: String,
     cpus: usize,
     gic: u32,
     entry: Entry,
     board: Option<String>,
     kernel: Option<PathBuf>,
+    first_serial: Option<&'static str>,
     initrd: Option<PathBuf>,
     append: Vec<String>,
     extra: Vec<String>,
@@ -66,12 +68,14 @@ impl Machine {
     pub fn new() -> Self {
         Self {
             memory_mib: vec![128],
+            memory_start: RAM_START,
             cpu: "cortex-a72".into(),
             cpus: 1,
             gic: 2,
             entry: Entry::El1,
             board: None,
             kernel: None,
+            first_serial: None,
             initrd: None,
             append: Vec::new(),
             extra: Vec::new(),
@@ -128,6 +132,18 @@ impl Machine {
     pub fn board(mut self, name: &str) -> Self {
         self.board = Some(name.into());
         self
+    }
+
+    /// QEMU's Raspberry Pi 3 or 4 with the kernel for them, and no device tree. What its PL011 says goes to `pl011` in the run's directory; the
+    /// line is the mini UART.
+    #[must_use]
+    pub fn pi(mut self, number: u32) -> Self {
+        // The size that QEMU gives each board.
+        self.memory_mib = vec![if number == 3 { 1024 } else { 2048 }];
+        self.memory_start = 0;
+        self.kernel = Some(artefacts::image_of("raspberry-pi", "kernel.Image"));
+        self.first_serial = Some("file:pl011");
+        self.board(&format!("raspi{number}b"))
     }
 
     /// Boots `path` instead of the system kernel.
@@ -199,7 +215,7 @@ impl Machine {
             .tempdir()
             .expect("a temporary directory");
         let deadline = Deadline::after(self.limit);
-        let memory = Memory::create(dir.path(), &self.memory_mib);
+        let memory = Memory::create(dir.path(), self.memory_start, &self.memory_mib);
         // QEMU is the client of each socket, so that it cannot be too early for it.
         let listen = |name: &str| UnixListener::bind(dir.path().join(name)).expect("a socket");
         let (line, qmp, gdb) = (
@@ -278,6 +294,9 @@ impl Machine {
         }
         command.args(["-m", &format!("{}M", self.memory_mib.iter().sum::<u64>())]);
         command.args(["-nodefaults", "-nic", "none", "-display", "none"]);
+        if let Some(first) = self.first_serial {
+            command.args(["-serial", first]);
+        }
         command.args(["-chardev", &socket("line"), "-serial", "chardev:line"]);
         command.args([
             "-chardev",

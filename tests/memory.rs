@@ -31,9 +31,8 @@ struct Part {
 pub struct Memory(Arc<Vec<Part>>);
 
 impl Memory {
-    /// Creates sparse files in `dir`, one for each size in MiB, one behind the other from the start of RAM.
-    pub(crate) fn create(dir: &Path, sizes_mib: &[u64]) -> Self {
-        let mut start = RAM_START;
+    /// Creates sparse files in `dir`, one for each size in MiB, one behind the other from physical address `start` on.
+    pub(crate) fn create(dir: &Path, mut start: u64, sizes_mib: &[u64]) -> Self {
         let parts = sizes_mib.iter().enumerate().map(|(number, mib)| {
             let path = dir.join(format!("ram{number}"));
             let file = File::options()

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Raspberry Pi 3 and 4, as QEMU has them, with the device trees of Debian's kernel package.
+//!
+//! The same kernel and the same capture Image boot on both. There is no PSCI: how the CPUs stopped is shown by the dump and by QEMU.
+#![cfg(test)]
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use blackbox::oracle::Crashed;
+use blackbox::process::run;
+use blackbox::{Machine, artefacts, backtrace, host, oracle, symbols};
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// RAM by either tree and QEMU: what is above belongs to the VideoCore, or is not told of.
+const RAM_END: u64 = 0x3c00_0000;
+
+/// Register n of `lkdtm=PATTERN`, minus n.
+const PATTERN: u64 = 0x5a5a_0000_c0de_0000;
+/// Nine bytes: one more than the mini UART's FIFO takes.
+const SYSRQ_CRASH: &[u8] = b"~~~SysRqc";
+
+/// Returns whether this QEMU has the machine, and says so if it has not.
+fn is_there(number: u32) -> bool {
+    let mut qemu = Command::new("qemu-system-aarch64");
+    let list = run(qemu.args(["-M", "help"]), Duration::from_secs(20));
+    let is_there = list.stdout.contains(&format!("raspi{number}b"));
+    if !is_there {
+        println!("NOT RUN: this QEMU has no raspi{number}b (raspi4b needs 9.0)");
+    }
+    is_there
+}
+
+fn pi(number: u32) -> Machine {
+    let tree = match number {
+        3 => "bcm2837-rpi-3-b.dtb",
+        _ => "bcm2711-rpi-4-b.dtb",
+    };
+    let tree = artefacts::pi_tree(tree).display().to_string();
+    Machine::new()
+        .pi(number)
+        .limit(LIMIT)
+        .extra(&["-dtb", &tree])
+}
+
+/// Asserts that each of the CPUs but `crashed` said that it is parked, and that QEMU sees it in the crash region; returns `info`.
+fn assert_parked(crashed: &mut Crashed, cpus: usize, winner: usize) {
+    let info = host::info(&crashed.dump.path);
+    for cpu in 0..cpus {
+        let stop = &info["stops"][cpu];
+        if cpu == winner {
+            assert_eq!(stop["status"], "crashed", "{info}");
+            continue;
+        }
+        assert_eq!(stop["status"], "stopped-at-el2", "CPU {cpu}: {info}");
+        assert_eq!(stop["parked"], true, "CPU {cpu}: {info}");
+        assert_eq!(stop["off_confirmed"], false, "CPU {cpu}: {info}");
+        let region = crashed.region.clone();
+        crashed.running.wait_for_cpu_in(cpu, &region);
+    }
+}
+
+fn four_cpus(number: u32) {
+    if !is_there(number) {
+        return;
+    }
+    let machine = pi(number).append("lkdtm=ACCESS_NULL@300 lkdtm_cpu=2");
+    let (mut crashed, _) = oracle::compare_with_memory(machine);
+    assert!(crashed.report.contains("4 CPUs run"), "{}", crashed.report);
+    assert!(
+        crashed.report.contains("out of reach at stage 2"),
+        "not entered at EL2: {}",
+        crashed.report
+    );
+    let missing_is_told = crashed.dump.gaps();
+    assert!(!missing_is_told.is_empty(), "free pages are not sent");
+    let covered = crashed.dump.covered();
+    assert!(
+        covered.iter().all(|range| range.end <= RAM_END),
+        "{covered:x?}"
+    );
+    assert_parked(&mut crashed, 4, 2);
+    backtrace::assert_readelf_accepts(&crashed.dump.path);
+    let elf = crashed.running.elf().to_path_buf();
+    let trace = backtrace::gdb(&crashed.dump.path, &elf, &["bt"]);
+    assert!(trace.contains("provoke_crash"), "{trace}");
+    assert_eq!(crashed.dump.registers().len(), 4);
+}
+
+#[test]
+fn dump_of_a_pi_3_equals_memory_and_its_cpus_are_parked() {
+    four_cpus(3);
+}
+
+#[test]
+fn dump_of_a_pi_4_equals_memory_and_its_cpus_are_parked() {
+    four_cpus(4);
+}
+
+#[test]
+fn one_cpu_of_a_pi_3_is_enough() {
+    let machine = pi(3).append("lkdtm=PANIC@200 maxcpus=1");
+    let (mut crashed, _) = oracle::compare_with_memory(machine);
+    let info = host::info(&crashed.dump.path);
+    assert_eq!(info["stops"][3]["status"], "never-started", "{info}");
+    // CPUs that were not wanted wait in the region, too, not in the boot loader's loop.
+    let region = crashed.region.clone();
+    crashed.running.wait_for_cpu_in(3, &region);
+}
+
+#[test]
+fn cpu_of_a_pi_that_masks_everything_is_stopped() {
+    for number in [3, 4] {
+        if !is_there(number) {
+            continue;
+        }
+        let append =
+            "lkdtm=PATTERN_MASKED@200 lkdtm_cpu=1 dump_then=halt dump_rounds=1 dump_recheck=0";
+        let mut running = pi(number).append(append).start();
+        let spin = symbols::address_of(running.elf(), "lkdtm_pattern_spin");
+        running.console.wait_for("lkdtm: provoking Pattern");
+        running.wait_for_cpu_in(1, &(spin..spin + 4));
+        // By the mini UART's receive interrupt.
+        running.console.send(SYSRQ_CRASH);
+        let mut crashed = oracle::finish(running);
+        assert_parked(&mut crashed, 4, 0);
+        let registers = crashed.dump.registers_of(1);
+        assert_eq!(registers.pc, spin, "Pi {number}");
+        let wanted: Vec<u64> = (0..31).map(|number| PATTERN + number).collect();
+        assert_eq!(registers.x, wanted, "Pi {number}: {:x?}", registers.x);
+    }
+}
+
+#[test]
+fn missing_device_tree_is_told_on_both_uarts() {
+    for number in [3, 4] {
+        if !is_there(number) {
+            continue;
+        }
+        let running = Machine::new().pi(number).start();
+        running.console.wait_for("Afterimage cannot boot");
+        running.console.wait_for("no device tree");
+        let other = fs::read_to_string(running.dir().join("pl011")).expect("the PL011's output");
+        assert!(
+            other.contains("Afterimage cannot boot") && other.contains("no device tree"),
+            "Pi {number}: {other:?}"
+        );
+    }
+}
