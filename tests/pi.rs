@@ -149,3 +149,23 @@ fn missing_device_tree_is_told_on_both_uarts() {
         );
     }
 }
+
+#[test]
+fn pi_is_reset_and_turned_off_without_psci() {
+    for (number, append, last) in [
+        // The crashed kernel itself, after a minimal dump; then the capture kernel.
+        (4, "crashkernel=0 dump_then=poweroff", "next: poweroff"),
+        (3, "dump_then=reboot", "next: reboot"),
+    ] {
+        if !is_there(number) {
+            continue;
+        }
+        let crash = "lkdtm=PANIC@100 maxcpus=1 dump_rounds=1 dump_recheck=0 dump_timeout=1";
+        let mut running = pi(number)
+            .append(&format!("{crash} {append}"))
+            .extra(&["-no-reboot"])
+            .start();
+        running.console.wait_for(last);
+        assert!(running.wait_for_exit().success(), "Pi {number}: {append}");
+    }
+}

@@ -10,7 +10,7 @@ use machine::blob::{self, BlobError};
 use machine::boot::EntryState;
 use machine::layout::{PAGE_SIZE, PHYSICAL_LIMIT};
 use machine::mmu::AddressSpace;
-use machine::{arch, console, emergency, exceptions, gic, intc, psci};
+use machine::{arch, console, emergency, exceptions, gic, intc, reset};
 
 use crate::board::Board;
 use crate::params::Params;
@@ -207,7 +207,9 @@ fn bring_up(
         log::info!("RAM {range}");
     }
 
-    psci::install(dtb.psci()?.map(|found| found.conduit));
+    // A kernel that cannot start its CPUs as its DTB says does not boot; a capture kernel goes on without.
+    dtb.psci()?;
+    reset::install(&mut space, &dtb);
     // The stub tells CPUs apart by what is known of them.
     cpus::list(&dtb, &map)?;
     if let Some(location) = interrupt_controller(&dtb)? {

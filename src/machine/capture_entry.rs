@@ -27,7 +27,7 @@ use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
 use crate::room::{Room, StaticArena};
-use crate::{arch, console, emergency, exceptions, image, psci, restart, room};
+use crate::{arch, console, emergency, exceptions, image, reset, restart, room};
 
 /// Longest ELF core header that is believed: 65,535 program headers and more.
 const MAX_CORE_HEADER: u64 = 4 << 20;
@@ -151,9 +151,9 @@ fn bring_up(
     if let Err(error) = console::install_from_dtb(&mut space, &dtb) {
         emergency!("Afterimage: console: {error}\n");
     }
-    match dtb.psci() {
-        Ok(found) => psci::install(found.map(|psci| psci.conduit)),
-        Err(error) => emergency!("Afterimage: PSCI: {error}\n"),
+    reset::install(&mut space, &dtb);
+    if reset::stop_watchdog() {
+        emergency!("Afterimage: a watchdog was running: it is off now\n");
     }
 
     let mut readable = Readable::new();
@@ -313,7 +313,7 @@ fn give_up(error: &dyn core::fmt::Display) -> ! {
 /// Resets the machine; halts, and says so, where that is not possible.
 pub fn reboot() -> ! {
     console::drain();
-    if let Err(error) = psci::reset() {
+    if let Err(error) = reset::reset() {
         emergency!("Afterimage: cannot reboot: {error}\n");
     }
     halt()
@@ -322,7 +322,7 @@ pub fn reboot() -> ! {
 /// Turns the machine off; halts, and says so, where that is not possible.
 pub fn power_off() -> ! {
     console::drain();
-    if let Err(error) = psci::power_off() {
+    if let Err(error) = reset::power_off() {
         emergency!("Afterimage: cannot power off: {error}\n");
     }
     halt()

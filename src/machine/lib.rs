@@ -8,6 +8,8 @@
 #[cfg(target_os = "none")]
 pub mod arch;
 #[cfg(any(target_os = "none", test))]
+mod bcm2835_pm;
+#[cfg(any(target_os = "none", test))]
 mod bcm2836;
 #[cfg(target_os = "none")]
 pub mod blob;
@@ -53,6 +55,8 @@ pub mod psci;
 pub mod ram;
 #[cfg(target_os = "none")]
 pub mod region;
+#[cfg(target_os = "none")]
+pub mod reset;
 #[cfg(target_os = "none")]
 mod restart;
 pub mod room;

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use machine::{arch, console, emergency, psci};
+use machine::{arch, console, emergency, reset};
 use wire::Next;
 
 /// Until the command line is known the machine halts: a crash that early would come again and again.
@@ -25,15 +25,15 @@ pub(super) fn next() -> Next {
     Next::from_code(THEN.load(Ordering::Relaxed))
 }
 
-/// Ends the dump that was made because of `why`, and does what follows; halts where PSCI refuses.
+/// Ends the dump that was made because of `why`, and does what follows; halts where that is not possible.
 pub(super) fn go(why: &str) -> ! {
     let next = next();
     let name = next.name();
     emergency!("End of the minimal dump; {why}; next: {name}\n");
     console::drain();
     let refused = match next {
-        Next::Reboot => psci::reset().err(),
-        Next::PowerOff => psci::power_off().err(),
+        Next::Reboot => reset::reset().err(),
+        Next::PowerOff => reset::power_off().err(),
         _ => None,
     };
     if let Some(error) = refused {

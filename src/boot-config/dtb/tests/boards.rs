@@ -113,6 +113,8 @@ fn pi_3_has_no_gic_but_two_controllers_of_its_own() {
         shared: Some(range(0x3f00_b200, 0x200)),
     };
     assert_eq!(dtb.bcm2836_interrupts(), Ok(Some(controllers)));
+    let pm = range(0x3f10_0000, 0x114);
+    assert_eq!(dtb.bcm2835_pm(), Ok(Some(pm)));
     let level = |intid| {
         Some(Interrupt {
             intid,
