@@ -70,7 +70,6 @@ pub mod survivor;
 pub mod system_registers;
 #[cfg(target_os = "none")]
 pub mod timer;
-#[cfg(target_os = "none")]
-mod uart;
+pub mod uart;
 #[cfg(target_os = "none")]
 pub mod way_out;

@@ -22,6 +22,7 @@ use tock_registers::registers::{ReadOnly, ReadWrite};
 use tock_registers::{register_bitfields, register_structs};
 
 use crate::pl011::Character;
+use crate::uart::{Divisors, Driver};
 
 register_bitfields! [u32,
     /// AUX_ENABLES, section 2.1.1.
@@ -99,9 +100,19 @@ impl<'a> MiniUart<'a> {
     pub fn new(registers: &'a Registers) -> Self {
         Self { registers }
     }
+}
+
+impl Driver for MiniUart<'_> {
+    fn divisors_for(&self, clock_hz: u32, baud: u32) -> Option<Divisors> {
+        divisor(clock_hz, baud).map(|register| (register, 0))
+    }
+
+    fn actual_baud(&self, clock_hz: u32, (register, _): Divisors) -> Option<u32> {
+        actual_baud(clock_hz, register)
+    }
 
     /// 8 data bits, both ways on, interrupts off, no flow control; `rate` sets the baud register, which empties the FIFOs.
-    pub fn configure(&self, rate: Option<u32>) {
+    fn configure(&self, rate: Option<Divisors>) {
         // The block's other two devices, both SPI, stay as they are.
         let enables = self.registers.enables.get();
         self.registers
@@ -110,7 +121,7 @@ impl<'a> MiniUart<'a> {
         self.registers.interrupts.set(0);
         self.registers.line_control.write(LineControl::SIZE::EIGHT);
         self.registers.modem_control.set(0);
-        if let Some(register) = rate {
+        if let Some((register, _)) = rate {
             self.registers.control.set(0);
             self.registers.baud.set(register);
             self.registers.fifo.write(Fifo::CLEAR::BOTH);
@@ -119,26 +130,26 @@ impl<'a> MiniUart<'a> {
     }
 
     /// Raises interrupts, 7 bits, and the receiver off: for tests of what comes after.
-    pub fn disturb(&self) {
+    fn disturb(&self) {
         self.registers.interrupts.set(0xf);
         self.registers.line_control.set(0);
         self.registers.control.write(Control::ENABLE::TRANSMITTER);
     }
 
     /// The baud register.
-    pub fn divisor(&self) -> u32 {
-        self.registers.baud.get() & 0xffff
+    fn divisors(&self) -> Divisors {
+        (self.registers.baud.get() & 0xffff, 0)
     }
 
     /// Interrupts on received bytes. Reading them is what clears it.
-    pub fn enable_receive_interrupt(&self) {
+    fn enable_receive_interrupt(&self) {
         self.registers
             .interrupts
             .write(Interrupts::KINDS::RECEIVE_AND_LINE_STATUS);
     }
 
     /// Writes `byte` if the FIFO has room.
-    pub fn try_write(&self, byte: u8) -> bool {
+    fn try_write(&self, byte: u8) -> bool {
         if !self.registers.line_status.is_set(LineStatus::HAS_ROOM) {
             return false;
         }
@@ -146,21 +157,13 @@ impl<'a> MiniUart<'a> {
         true
     }
 
-    /// Writes as many of `bytes` as the FIFO has room for now. Returns how many.
-    pub fn write_some(&self, bytes: &[u8]) -> usize {
-        bytes
-            .iter()
-            .take_while(|byte| self.try_write(**byte))
-            .count()
-    }
-
     /// Whether bytes are still on their way out.
-    pub fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         !self.registers.line_status.is_set(LineStatus::IDLE)
     }
 
     /// The next character received, if any. A BREAK comes as a byte 0: the UART cannot tell it.
-    pub fn try_read_character(&self) -> Option<Character> {
+    fn try_read_character(&self) -> Option<Character> {
         let status = self.registers.line_status.extract();
         status.is_set(LineStatus::DATA_READY).then(|| Character {
             byte: self.registers.data.get() as u8,
@@ -203,7 +206,7 @@ mod tests {
         block[ENABLES] = 0b110;
         let uart = driver(&block);
         uart.disturb();
-        uart.configure(Some(270));
+        uart.configure(Some((270, 0)));
         assert_eq!(
             block[ENABLES], 0b111,
             "the SPI masters stay as they were, the UART is on"
@@ -221,7 +224,10 @@ mod tests {
         block[BAUD] = 0x21d;
         let uart = driver(&block);
         uart.configure(None);
-        assert_eq!((uart.divisor(), block[FIFO], block[CONTROL]), (0x21d, 0, 3));
+        assert_eq!(
+            (uart.divisors(), block[FIFO], block[CONTROL]),
+            ((0x21d, 0), 0, 3)
+        );
     }
 
     #[test]

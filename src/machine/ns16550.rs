@@ -17,6 +17,7 @@
 )]
 
 use crate::pl011::Character;
+use crate::uart::{Divisors, Driver};
 
 /// Receiver buffer and transmitter holding; the divisor's low byte while LCR.DLAB is set.
 const DATA: u8 = 0;
@@ -92,11 +93,21 @@ impl<P: Port> Ns16550<P> {
     pub fn new(port: P) -> Self {
         Self { port }
     }
+}
+
+impl<P: Port> Driver for Ns16550<P> {
+    fn divisors_for(&self, clock_hz: u32, baud: u32) -> Option<Divisors> {
+        divisor(clock_hz, baud).map(|divisor| (divisor, 0))
+    }
+
+    fn actual_baud(&self, clock_hz: u32, (divisor, _): Divisors) -> Option<u32> {
+        actual_baud(clock_hz, divisor)
+    }
 
     /// 8 data bits, no parity, FIFOs on and the receiver's emptied, interrupts off, no loopback; `rate` sets the divisor.
-    pub fn configure(&self, rate: Option<u32>) {
+    fn configure(&self, rate: Option<Divisors>) {
         self.port.write(INTERRUPTS, 0);
-        if let Some(divisor) = rate {
+        if let Some((divisor, _)) = rate {
             let [low, high, ..] = divisor.to_le_bytes();
             self.port.write(LINE_CONTROL, DLAB | EIGHT_BITS);
             self.port.write(DATA, low);
@@ -109,32 +120,31 @@ impl<P: Port> Ns16550<P> {
     }
 
     /// Raises every interrupt and loops back what is sent: for tests of what comes after.
-    pub fn disturb(&self) {
+    fn disturb(&self) {
         self.port.write(INTERRUPTS, 0xf);
         self.port.write(MODEM_CONTROL, MODEM_READY | LOOPBACK);
     }
 
-    /// The divisor that is set.
-    pub fn divisor(&self) -> u32 {
+    fn divisors(&self) -> Divisors {
         let line = self.port.read(LINE_CONTROL);
         self.port.write(LINE_CONTROL, line | DLAB);
         let bytes = [self.port.read(DATA), self.port.read(INTERRUPTS)];
         self.port.write(LINE_CONTROL, line & !DLAB);
-        u32::from(u16::from_le_bytes(bytes))
+        (u32::from(u16::from_le_bytes(bytes)), 0)
     }
 
     /// Interrupts on received bytes and BREAK. Reading what came is what clears them.
-    pub fn enable_receive_interrupt(&self) {
+    fn enable_receive_interrupt(&self) {
         self.port.write(INTERRUPTS, RECEIVE_INTERRUPTS);
     }
 
     /// Writes `byte` if the FIFO is empty.
-    pub fn try_write(&self, byte: u8) -> bool {
+    fn try_write(&self, byte: u8) -> bool {
         self.write_some(&[byte]) == 1
     }
 
     /// Writes as many of `bytes` as an empty FIFO takes, none if it is not: the UART does not tell how full it is. Returns how many.
-    pub fn write_some(&self, bytes: &[u8]) -> usize {
+    fn write_some(&self, bytes: &[u8]) -> usize {
         if self.port.read(LINE_STATUS) & HOLDING_EMPTY == 0 {
             return 0;
         }
@@ -144,12 +154,12 @@ impl<P: Port> Ns16550<P> {
     }
 
     /// Whether bytes are still on their way out.
-    pub fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.port.read(LINE_STATUS) & ALL_EMPTY == 0
     }
 
     /// The next character received, if any, with what was wrong with it.
-    pub fn try_read_character(&self) -> Option<Character> {
+    fn try_read_character(&self) -> Option<Character> {
         let status = self.port.read(LINE_STATUS);
         (status & DATA_READY != 0).then(|| Character {
             byte: self.port.read(DATA),
@@ -237,7 +247,7 @@ mod tests {
         let chip = Fake::default();
         let uart = Ns16550::new(&chip);
         uart.disturb();
-        uart.configure(Some(0x0102));
+        uart.configure(Some((0x0102, 0)));
         let chip = chip.0.borrow();
         assert_eq!((chip.line_control, chip.interrupts), (EIGHT_BITS, 0));
         assert_eq!(chip.divisor, [2, 1]);
@@ -249,9 +259,9 @@ mod tests {
     fn uart_without_a_clock_keeps_its_divisor_and_what_is_received() {
         let chip = Fake::default();
         let uart = Ns16550::new(&chip);
-        uart.configure(Some(13));
+        uart.configure(Some((13, 0)));
         uart.configure(None);
-        assert_eq!(uart.divisor(), 13);
+        assert_eq!(uart.divisors(), (13, 0));
         // The latch is closed again: data is data.
         assert!(uart.try_write(b'x'));
         assert_eq!(chip.0.borrow().fifo_control, 1);

@@ -7,6 +7,8 @@ use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 use tock_registers::{register_bitfields, register_structs};
 
+use crate::uart::{Divisors, Driver};
+
 register_bitfields! [u32,
     /// Data, section 3.3.1.
     Data [ DATA OFFSET(0) NUMBITS(8) [], FRAMING OFFSET(8) NUMBITS(1) [], PARITY OFFSET(9) NUMBITS(1) [],
@@ -111,11 +113,21 @@ impl<'a> Pl011<'a> {
     pub fn new(registers: &'a Registers) -> Self {
         Self { registers }
     }
+}
+
+impl Driver for Pl011<'_> {
+    fn divisors_for(&self, clock_hz: u32, baud: u32) -> Option<Divisors> {
+        divisors(clock_hz, baud)
+    }
+
+    fn actual_baud(&self, clock_hz: u32, divisors: Divisors) -> Option<u32> {
+        actual_baud(clock_hz, divisors)
+    }
 
     /// 8 data bits, no parity, FIFOs on, transmitter and receiver on, interrupts and DMA off; `rate` sets the divisors.
     ///
     /// What an earlier owner left in the transmit FIFO is lost if it was still busy: the crash path waits before.
-    pub fn configure(&self, rate: Option<(u32, u32)>) {
+    fn configure(&self, rate: Option<Divisors>) {
         self.registers.interrupt_mask.set(0);
         self.registers.dma_control.set(0);
         if let Some((integer, fraction)) = rate {
@@ -136,7 +148,7 @@ impl<'a> Pl011<'a> {
     }
 
     /// Raises every interrupt, asks for DMA both ways, and loops back what is sent: for tests of what comes after.
-    pub fn disturb(&self) {
+    fn disturb(&self) {
         self.registers
             .interrupt_mask
             .write(Interrupts::ALL.val(0x7ff));
@@ -150,7 +162,7 @@ impl<'a> Pl011<'a> {
     }
 
     /// The divisors that are set: integer part, and fraction in 1/64; both 0 after a reset.
-    pub fn divisors(&self) -> (u32, u32) {
+    fn divisors(&self) -> Divisors {
         (
             self.registers.integer_divisor.get() & 0xffff,
             self.registers.fractional_divisor.get() & 0x3f,
@@ -158,21 +170,21 @@ impl<'a> Pl011<'a> {
     }
 
     /// Interrupts on received bytes and BREAK.
-    pub fn enable_receive_interrupt(&self) {
+    fn enable_receive_interrupt(&self) {
         self.registers.interrupt_mask.write(
             Interrupts::RECEIVE::SET + Interrupts::RECEIVE_TIMEOUT::SET + Interrupts::BREAK::SET,
         );
     }
 
     /// Clears what raised the interrupt.
-    pub fn acknowledge(&self) {
+    fn acknowledge(&self) {
         self.registers.interrupt_clear.write(
             Interrupts::RECEIVE::SET + Interrupts::RECEIVE_TIMEOUT::SET + Interrupts::BREAK::SET,
         );
     }
 
     /// Writes `byte` if the FIFO has room.
-    pub fn try_write(&self, byte: u8) -> bool {
+    fn try_write(&self, byte: u8) -> bool {
         if self.registers.flags.is_set(Flags::TX_FULL) {
             return false;
         }
@@ -180,21 +192,13 @@ impl<'a> Pl011<'a> {
         true
     }
 
-    /// Writes as many of `bytes` as the FIFO has room for now. Returns how many.
-    pub fn write_some(&self, bytes: &[u8]) -> usize {
-        bytes
-            .iter()
-            .take_while(|byte| self.try_write(**byte))
-            .count()
-    }
-
     /// Whether bytes are still on their way out.
-    pub fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.registers.flags.is_set(Flags::BUSY)
     }
 
     /// The next character received, if any, with its flags.
-    pub fn try_read_character(&self) -> Option<Character> {
+    fn try_read_character(&self) -> Option<Character> {
         if self.registers.flags.is_set(Flags::RX_EMPTY) {
             return None;
         }

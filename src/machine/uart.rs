@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A UART of any kind that is driven, behind one set of calls.
+//! What a UART's driver does, and which drivers there are.
 // Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
 #![cfg_attr(
     not(test),
@@ -13,122 +13,66 @@
     )
 )]
 
-use crate::mini_uart::{self, MiniUart};
-use crate::mmio::Ports;
-use crate::ns16550::{self, Ns16550};
-use crate::pl011::{self, Character, Pl011, Received};
+use crate::pl011::{Character, Received};
+#[cfg(target_os = "none")]
+use crate::{mini_uart::MiniUart, mmio::Ports, ns16550::Ns16550, pl011::Pl011};
 
-/// Baud rate divisor: integer part, and fraction in 1/64, which only a PL011 has; of a mini UART its baud register.
-pub(crate) type Divisors = (u32, u32);
+/// Baud rate divisor as a driver takes it: an integer part, and a fraction in 1/64, which only a PL011 has.
+pub type Divisors = (u32, u32);
 
-/// One UART.
+/// A UART, polled: nothing here waits.
+pub trait Driver {
+    /// Divisors for a rate; `None` when it cannot be made from the clock.
+    fn divisors_for(&self, clock_hz: u32, baud: u32) -> Option<Divisors>;
+    /// The rate that divisors make of the clock; `None` when they, or the clock (0), are none.
+    fn actual_baud(&self, clock_hz: u32, divisors: Divisors) -> Option<u32>;
+    /// 8 data bits, no parity, FIFOs on, both ways on, interrupts and loopback off; `rate` sets the divisors. Without it what was
+    /// received stays.
+    fn configure(&self, rate: Option<Divisors>);
+    /// The divisors that are set.
+    fn divisors(&self) -> Divisors;
+    /// Leaves it as no kernel should: for tests of what comes after.
+    fn disturb(&self);
+    /// Writes `byte` if there is room.
+    fn try_write(&self, byte: u8) -> bool;
+    /// Writes as many of `bytes` as there is room for now. Returns how many.
+    fn write_some(&self, bytes: &[u8]) -> usize {
+        bytes
+            .iter()
+            .take_while(|byte| self.try_write(**byte))
+            .count()
+    }
+    /// Whether bytes are still on their way out.
+    fn is_busy(&self) -> bool;
+    /// The next character received, if any, with what was wrong with it.
+    fn try_read_character(&self) -> Option<Character>;
+    /// The next thing received.
+    fn try_read(&self) -> Option<Received> {
+        self.try_read_character().map(Received::from)
+    }
+    /// Interrupts on received bytes, and on BREAK where the UART knows it.
+    fn enable_receive_interrupt(&self);
+    /// Clears what raised the interrupt, where it does not go with what is read.
+    fn acknowledge(&self) {}
+}
+
+/// One UART of those that are driven.
+#[cfg(target_os = "none")]
 pub(crate) enum Uart {
     Pl011(Pl011<'static>),
     Ns16550(Ns16550<Ports>),
     Mini(MiniUart<'static>),
 }
 
-impl Uart {
-    /// Divisors for a rate; `None` when it cannot be made from the clock.
-    pub(crate) fn divisors_for(&self, clock_hz: u32, baud: u32) -> Option<Divisors> {
-        match self {
-            Self::Pl011(_) => pl011::divisors(clock_hz, baud),
-            Self::Ns16550(_) => ns16550::divisor(clock_hz, baud).map(|integer| (integer, 0)),
-            Self::Mini(_) => mini_uart::divisor(clock_hz, baud).map(|integer| (integer, 0)),
-        }
-    }
+#[cfg(target_os = "none")]
+impl core::ops::Deref for Uart {
+    type Target = dyn Driver;
 
-    /// The rate that divisors make of the clock.
-    pub(crate) fn actual_baud(&self, clock_hz: u32, divisors: Divisors) -> Option<u32> {
+    fn deref(&self) -> &Self::Target {
         match self {
-            Self::Pl011(_) => pl011::actual_baud(clock_hz, divisors),
-            Self::Ns16550(_) => ns16550::actual_baud(clock_hz, divisors.0),
-            Self::Mini(_) => mini_uart::actual_baud(clock_hz, divisors.0),
-        }
-    }
-
-    /// 8 data bits, no parity, FIFOs on, interrupts off; `rate` sets the divisors.
-    pub(crate) fn configure(&self, rate: Option<Divisors>) {
-        match self {
-            Self::Pl011(uart) => uart.configure(rate),
-            Self::Ns16550(uart) => uart.configure(rate.map(|(integer, _)| integer)),
-            Self::Mini(uart) => uart.configure(rate.map(|(integer, _)| integer)),
-        }
-    }
-
-    /// The divisors that are set.
-    pub(crate) fn divisors(&self) -> Divisors {
-        match self {
-            Self::Pl011(uart) => uart.divisors(),
-            Self::Ns16550(uart) => (uart.divisor(), 0),
-            Self::Mini(uart) => (uart.divisor(), 0),
-        }
-    }
-
-    /// Leaves it as no kernel should.
-    pub(crate) fn disturb(&self) {
-        match self {
-            Self::Pl011(uart) => uart.disturb(),
-            Self::Ns16550(uart) => uart.disturb(),
-            Self::Mini(uart) => uart.disturb(),
-        }
-    }
-
-    /// Writes `byte` if there is room.
-    pub(crate) fn try_write(&self, byte: u8) -> bool {
-        match self {
-            Self::Pl011(uart) => uart.try_write(byte),
-            Self::Ns16550(uart) => uart.try_write(byte),
-            Self::Mini(uart) => uart.try_write(byte),
-        }
-    }
-
-    /// Writes as many bytes as there is room for now. Returns how many.
-    pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
-        match self {
-            Self::Pl011(uart) => uart.write_some(bytes),
-            Self::Ns16550(uart) => uart.write_some(bytes),
-            Self::Mini(uart) => uart.write_some(bytes),
-        }
-    }
-
-    /// Whether bytes are still on their way out.
-    pub(crate) fn is_busy(&self) -> bool {
-        match self {
-            Self::Pl011(uart) => uart.is_busy(),
-            Self::Ns16550(uart) => uart.is_busy(),
-            Self::Mini(uart) => uart.is_busy(),
-        }
-    }
-
-    /// The next character received, with its flags.
-    pub(crate) fn try_read_character(&self) -> Option<Character> {
-        match self {
-            Self::Pl011(uart) => uart.try_read_character(),
-            Self::Ns16550(uart) => uart.try_read_character(),
-            Self::Mini(uart) => uart.try_read_character(),
-        }
-    }
-
-    /// The next thing received.
-    pub(crate) fn try_read(&self) -> Option<Received> {
-        self.try_read_character().map(Received::from)
-    }
-
-    /// Interrupts on received bytes and BREAK.
-    pub(crate) fn enable_receive_interrupt(&self) {
-        match self {
-            Self::Pl011(uart) => uart.enable_receive_interrupt(),
-            Self::Ns16550(uart) => uart.enable_receive_interrupt(),
-            Self::Mini(uart) => uart.enable_receive_interrupt(),
-        }
-    }
-
-    /// Clears what raised the interrupt; those of the others go with what is read.
-    pub(crate) fn acknowledge(&self) {
-        match self {
-            Self::Pl011(uart) => uart.acknowledge(),
-            Self::Ns16550(_) | Self::Mini(_) => {}
+            Self::Pl011(uart) => uart,
+            Self::Ns16550(uart) => uart,
+            Self::Mini(uart) => uart,
         }
     }
 }
