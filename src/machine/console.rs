@@ -23,6 +23,7 @@ use boot_config::dtb::{Console, UartModel};
 use boot_config::{Dtb, DtbError};
 
 use crate::arch::Deadline;
+use crate::cadence::{self, Cadence};
 use crate::mini_uart::{self, MiniUart};
 use crate::mmio::Ports;
 use crate::mmu::{AddressSpace, MapError};
@@ -35,11 +36,12 @@ const BYTE_WAIT_US: u64 = 100_000;
 
 /// Virtual address of the UART's registers, 0 when there is no console.
 static ADDRESS: AtomicU64 = AtomicU64::new(0);
-/// Of which kind it is: 0 for a PL011, [`LAYOUT_MINI`], else a 16550's [`LAYOUT_16550`], [`LAYOUT_WIDE`] and `reg-shift`.
+/// Of which kind it is: 0 for a PL011, [`LAYOUT_MINI`], [`LAYOUT_CADENCE`], else a 16550's [`LAYOUT_16550`], [`LAYOUT_WIDE`] and `reg-shift`.
 static LAYOUT: AtomicU32 = AtomicU32::new(0);
 const LAYOUT_16550: u32 = 1 << 31;
 const LAYOUT_WIDE: u32 = 1 << 30;
 const LAYOUT_MINI: u32 = 1 << 29;
+const LAYOUT_CADENCE: u32 = 1 << 28;
 
 /// Why there is no console.
 #[derive(Clone, Copy, Debug)]
@@ -106,11 +108,8 @@ pub fn install_last_resort(
     model: UartModel,
     address: u64,
 ) -> Result<(), ConsoleError> {
-    let (address, len, layout) = match model {
-        UartModel::Pl011 => (address, size_of::<Registers>() as u64, 0),
-        UartModel::Bcm2835Aux => mini_uart_at(address),
-        UartModel::Ns16550 | UartModel::Other => return Err(ConsoleError::NoDriver { address }),
-    };
+    let (address, len, layout) =
+        fixed_layout(model, address).ok_or(ConsoleError::NoDriver { address })?;
     let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
     install(registers, layout);
     if let Some(uart) = uart() {
@@ -119,10 +118,20 @@ pub fn install_last_resort(
     Ok(())
 }
 
-/// Address and length of the block that a mini UART belongs to.
-fn mini_uart_at(address: u64) -> (u64, u64, u32) {
-    let block = address.wrapping_sub(mini_uart::OFFSET_IN_BLOCK);
-    (block, size_of::<mini_uart::Registers>() as u64, LAYOUT_MINI)
+/// Address and length of the registers, and what [`LAYOUT`] says of them, where the model says it all.
+fn fixed_layout(model: UartModel, address: u64) -> Option<(u64, u64, u32)> {
+    Some(match model {
+        UartModel::Pl011 => (address, size_of::<Registers>() as u64, 0),
+        UartModel::Bcm2835Aux => {
+            let block = address.wrapping_sub(mini_uart::OFFSET_IN_BLOCK);
+            (block, size_of::<mini_uart::Registers>() as u64, LAYOUT_MINI)
+        }
+        UartModel::Cadence => {
+            let len = size_of::<cadence::Registers>() as u64;
+            (address, len, LAYOUT_CADENCE)
+        }
+        UartModel::Ns16550 | UartModel::Other => return None,
+    })
 }
 
 /// Physical address of the early console, 0 without one.
@@ -164,10 +173,8 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
         .ok_or(ConsoleError::NotNamed)?;
     let address = console.registers.start;
     let (address, len, layout) = match console.model {
-        UartModel::Pl011 => (address, size_of::<Registers>() as u64, 0),
         UartModel::Ns16550 => layout_16550(&console)?,
-        UartModel::Bcm2835Aux => mini_uart_at(address),
-        UartModel::Other => return Err(ConsoleError::NoDriver { address }),
+        model => fixed_layout(model, address).ok_or(ConsoleError::NoDriver { address })?,
     };
     let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
     install(registers, layout);
@@ -279,20 +286,27 @@ fn uart() -> Option<Uart> {
         return None;
     }
     let layout = LAYOUT.load(Ordering::Acquire);
-    Some(match layout & (LAYOUT_16550 | LAYOUT_MINI) {
-        // SAFETY: only `install` stores here, an address at which `map_device` mapped the register block for good.
-        0 => Uart::Pl011(Pl011::new(unsafe { &*(address as *const Registers) })),
-        LAYOUT_MINI => {
-            let registers = address as *const mini_uart::Registers;
-            // SAFETY: as above.
-            Uart::Mini(MiniUart::new(unsafe { &*registers }))
-        }
-        _ => {
-            let (shift, is_wide) = (layout & 0xff, layout & LAYOUT_WIDE != 0);
-            // SAFETY: as above; `layout_16550` checked the rest.
-            Uart::Ns16550(Ns16550::new(unsafe { Ports::new(address, shift, is_wide) }))
-        }
-    })
+    Some(
+        match layout & (LAYOUT_16550 | LAYOUT_MINI | LAYOUT_CADENCE) {
+            // SAFETY: only `install` stores here, an address at which `map_device` mapped the register block for good.
+            0 => Uart::Pl011(Pl011::new(unsafe { &*(address as *const Registers) })),
+            LAYOUT_MINI => {
+                let registers = address as *const mini_uart::Registers;
+                // SAFETY: as above.
+                Uart::Mini(MiniUart::new(unsafe { &*registers }))
+            }
+            LAYOUT_CADENCE => {
+                let registers = address as *const cadence::Registers;
+                // SAFETY: as above.
+                Uart::Cadence(Cadence::new(unsafe { &*registers }))
+            }
+            _ => {
+                let (shift, is_wide) = (layout & 0xff, layout & LAYOUT_WIDE != 0);
+                // SAFETY: as above; `layout_16550` checked the rest.
+                Uart::Ns16550(Ns16550::new(unsafe { Ports::new(address, shift, is_wide) }))
+            }
+        },
+    )
 }
 
 /// Set when the UART took no byte for [`BYTE_WAIT_US`]; then nothing waits for it until it takes one again.

@@ -15,6 +15,7 @@ mod bcm2836;
 pub mod blob;
 #[cfg(target_os = "none")]
 pub mod boot;
+pub mod cadence;
 #[cfg(target_os = "none")]
 pub mod capture_entry;
 #[cfg(target_os = "none")]

@@ -15,9 +15,9 @@
 
 use crate::pl011::{Character, Received};
 #[cfg(target_os = "none")]
-use crate::{mini_uart::MiniUart, mmio::Ports, ns16550::Ns16550, pl011::Pl011};
+use crate::{cadence::Cadence, mini_uart::MiniUart, mmio::Ports, ns16550::Ns16550, pl011::Pl011};
 
-/// Baud rate divisor as a driver takes it: an integer part, and a fraction in 1/64, which only a PL011 has.
+/// Baud rate divisor as a driver takes it: its integer part, and what else there is to set: a PL011's fraction in 1/64, a Cadence UART's BDIV.
 pub type Divisors = (u32, u32);
 
 /// A UART, polled: nothing here waits.
@@ -62,6 +62,7 @@ pub(crate) enum Uart {
     Pl011(Pl011<'static>),
     Ns16550(Ns16550<Ports>),
     Mini(MiniUart<'static>),
+    Cadence(Cadence<'static>),
 }
 
 #[cfg(target_os = "none")]
@@ -73,6 +74,7 @@ impl core::ops::Deref for Uart {
             Self::Pl011(uart) => uart,
             Self::Ns16550(uart) => uart,
             Self::Mini(uart) => uart,
+            Self::Cadence(uart) => uart,
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::range::PhysRange;
 const PL011_LEN: u64 = 0x1000;
 /// Bytes of a mini UART's own registers.
 const BCM2835_AUX_LEN: u64 = 0x40;
+/// Bytes of a Cadence UART's registers.
+const CADENCE_LEN: u64 = 0x1000;
 /// Registers of a 16550.
 const NS16550_REGISTERS: u64 = 8;
 /// Longest alias: "serial" and a number.
@@ -31,6 +33,8 @@ pub enum UartModel {
     Ns16550,
     /// The mini UART in the auxiliary block of a BCM2835 and its successors: Raspberry Pis.
     Bcm2835Aux,
+    /// Cadence's, as in AMD's Zynq.
+    Cadence,
     /// Something else.
     Other,
 }
@@ -50,6 +54,8 @@ impl UartModel {
     ];
 
     const BCM2835_AUX: [&'static str; 1] = ["brcm,bcm2835-aux-uart"];
+    /// Drivers/tty/serial/xilinx_uartps.c.
+    const CADENCE: [&'static str; 3] = ["xlnx,xuartps", "cdns,uart-r1p8", "cdns,uart-r1p12"];
 
     /// Returns the kind of the UART `node`.
     #[must_use]
@@ -60,14 +66,21 @@ impl UartModel {
             Self::Ns16550
         } else if node.is_compatible_with_any(&Self::BCM2835_AUX) {
             Self::Bcm2835Aux
+        } else if node.is_compatible_with_any(&Self::CADENCE) {
+            Self::Cadence
         } else {
             Self::Other
         }
     }
 
-    /// Returns whether Linux's driver for this kind calls its ports `ttyS`: the mini UART's, too (8250_bcm2835aux.c).
-    const fn is_tty_s(self) -> bool {
-        matches!(self, Self::Ns16550 | Self::Bcm2835Aux)
+    /// Returns what Linux's driver for this kind calls its ports; the mini UART's is a 16550's (8250_bcm2835aux.c).
+    const fn tty(self) -> &'static str {
+        match self {
+            Self::Pl011 => "ttyAMA",
+            Self::Ns16550 | Self::Bcm2835Aux => "ttyS",
+            Self::Cadence => "ttyPS",
+            Self::Other => "",
+        }
     }
 }
 
@@ -144,6 +157,7 @@ impl<'a> Dtb<'a> {
             let len = match early.model {
                 UartModel::Pl011 => PL011_LEN,
                 UartModel::Bcm2835Aux => BCM2835_AUX_LEN,
+                UartModel::Cadence => CADENCE_LEN,
                 _ => NS16550_REGISTERS << early.register_shift,
             };
             let registers = PhysRange::from_len(early.address, len);
@@ -168,14 +182,9 @@ impl<'a> Dtb<'a> {
 
     /// The UART that Linux calls `name`: the alias of its number if that is of the right kind, else the one of that number in the tree.
     fn serial_port(&self, name: &str) -> Option<Node<'a>> {
-        let (is_tty_s, number) = match name.strip_prefix("ttyAMA") {
-            Some(number) => (false, number),
-            None => (true, name.strip_prefix("ttyS")?),
-        };
-        let is_meant = |node: &Node<'_>| match UartModel::of(node) {
-            UartModel::Pl011 => !is_tty_s,
-            model => is_tty_s && model.is_tty_s(),
-        };
+        let number = name.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        let driver = name.strip_suffix(number).filter(|it| !it.is_empty())?;
+        let is_meant = |node: &Node<'_>| UartModel::of(node).tty() == driver;
         let mut alias = [0; ALIAS_LEN];
         let alias = alias.get_mut(..6_usize.checked_add(number.len())?)?;
         let (word, digits) = alias.split_at_mut_checked(6)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A console that the command line names by address: `earlycon=` or `console=` in Linux's form
-//! (Documentation/admin-guide/kernel-parameters.txt): `pl011,[mmio|mmio32,]ADDRESS[,OPTIONS]`, the same with `bcm2835aux`,
+//! (Documentation/admin-guide/kernel-parameters.txt): `pl011,[mmio|mmio32,]ADDRESS[,OPTIONS]`, the same with `bcm2835aux` or `cdns`,
 //! `uart8250|uart|ns16550|ns16550a,mmio|mmio16|mmio32,ADDRESS[,OPTIONS]`.
 
 use super::console::{UartModel, leading_number};
@@ -22,6 +22,7 @@ pub(super) fn parse(value: &str) -> Option<EarlyConsole<'_>> {
     let model = match name {
         "pl011" => UartModel::Pl011,
         "bcm2835aux" => UartModel::Bcm2835Aux,
+        "cdns" => UartModel::Cadence,
         "uart8250" | "uart" | "ns16550" | "ns16550a" => UartModel::Ns16550,
         _ => return None,
     };
@@ -70,6 +71,8 @@ mod tests {
         let mini = (UartModel::Bcm2835Aux, 0x3f21_5040, 2, 4, None);
         assert_eq!(places("bcm2835aux,0x3f215040"), Some(mini));
         assert_eq!(places("bcm2835aux,mmio32,0x3f215040"), Some(mini));
+        let cadence = (UartModel::Cadence, 0xff00_0000, 2, 4, Some(115_200));
+        assert_eq!(places("cdns,0xff000000,115200n8"), Some(cadence));
         let uart = |shift, width, baud| (UartModel::Ns16550, 0xff13_0000, shift, width, baud);
         assert_eq!(places("uart8250,mmio32,0xff130000"), Some(uart(2, 4, None)));
         assert_eq!(
