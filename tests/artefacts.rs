@@ -30,14 +30,14 @@ pub fn image_of(board: &str, name: &str) -> PathBuf {
     built(&[images.join(board).join(name)], &build)
 }
 
-/// Returns the path of a Raspberry Pi's device tree, of Debian's kernel package.
+/// Returns the path of a board's device tree, of Debian's kernel package.
 ///
 /// # Panics
 /// It has not been fetched.
 #[must_use]
-pub fn pi_tree(name: &str) -> PathBuf {
-    let path = target_dir().join("raspberry-pi").join(name);
-    built(&[path], "scripts/test (ensure_pi_trees)")
+pub fn board_tree(name: &str) -> PathBuf {
+    let path = target_dir().join("device-trees").join(name);
+    built(&[path], "scripts/test (ensure_board_trees)")
 }
 
 /// Returns the path of the host command.

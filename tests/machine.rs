@@ -134,6 +134,13 @@ impl Machine {
         self
     }
 
+    /// Puts the start of RAM elsewhere than `virt` has it.
+    #[must_use]
+    pub fn memory_start(mut self, at: u64) -> Self {
+        self.memory_start = at;
+        self
+    }
+
     /// QEMU's Raspberry Pi 3 or 4 with the kernel for them, and no device tree. What its PL011 says goes to `pl011` in the run's directory; the
     /// line is the mini UART.
     #[must_use]

@@ -38,7 +38,7 @@ fn pi(number: u32) -> Machine {
         3 => "bcm2837-rpi-3-b.dtb",
         _ => "bcm2711-rpi-4-b.dtb",
     };
-    let tree = artefacts::pi_tree(tree).display().to_string();
+    let tree = artefacts::board_tree(tree).display().to_string();
     Machine::new()
         .pi(number)
         .limit(LIMIT)

@@ -183,15 +183,15 @@ pack_initramfs() {
     mv "$2.new" "$2"
 }
 
-# Where the Raspberry Pis' device trees are kept: bcm2837-rpi-3-b.dtb, bcm2711-rpi-4-b.dtb, bcm2712-rpi-5-b.dtb.
-PI_TREES=$TARGET_DIR/raspberry-pi
+# Where device trees of real boards are kept, by the names that Linux gives them.
+BOARD_TREES=$TARGET_DIR/device-trees
 
-# Leaves Debian's device trees of the Raspberry Pis in PI_TREES; done once. They are part of the kernel package for real boards, of which
-# nothing else is kept.
-ensure_pi_trees() {
-    local apt=$PI_TREES/apt kernel tree
-    local trees=(bcm2837-rpi-3-b bcm2711-rpi-4-b bcm2712-rpi-5-b)
-    [ ! -s "$PI_TREES/version" ] || return 0
+# Leaves Debian's device trees of the boards that are tested in BOARD_TREES; done once. They are part of the kernel package for real boards, of
+# which nothing else is kept.
+ensure_board_trees() {
+    local apt=$BOARD_TREES/apt kernel tree
+    local trees=(broadcom/bcm2837-rpi-3-b broadcom/bcm2711-rpi-4-b broadcom/bcm2712-rpi-5-b xilinx/zynqmp-zcu102-rev1.0)
+    [ ! -s "$BOARD_TREES/version" ] || return 0
     have dpkg-deb || fail "there is no dpkg-deb" "the device trees come in a Debian package; use a Debian or Ubuntu machine"
     apt_root "$LINUX_SUITE" "$apt"
     kernel=$(kernel_package "$apt" linux-image-arm64)
@@ -200,9 +200,9 @@ ensure_pi_trees() {
         fail "could not download $kernel" "check the network and run again"
     for tree in "${trees[@]}"; do
         dpkg-deb --fsys-tarfile "$apt"/cache/archives/"$kernel"_*.deb |
-            tar -x -O --wildcards "*/broadcom/$tree.dtb" >"$PI_TREES/$tree.dtb" || fail "$kernel has no $tree.dtb"
+            tar -x -O --wildcards "*/$tree.dtb" >"$BOARD_TREES/${tree##*/}.dtb" || fail "$kernel has no $tree.dtb"
     done
     rm -rf "$apt"
-    echo "${kernel#linux-image-}" >"$PI_TREES/version"
-    say "device trees of Raspberry Pi 3, 4 and 5: $(cat "$PI_TREES/version")"
+    echo "${kernel#linux-image-}" >"$BOARD_TREES/version"
+    say "device trees of Raspberry Pi 3, 4, 5 and ZCU102: $(cat "$BOARD_TREES/version")"
 }

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The system kernel on any machine that keeps the arm64 boot contract: its device tree says all that is needed.
+#![no_std]
+#![no_main]
+
+kernel::entry!(main);
+kernel::capture_image!(env!("CAPTURE_IMAGE"));
+
+fn main(boot: kernel::Boot) -> ! {
+    log::info!(
+        "idle, with {} MiB of RAM; SysRq h for help",
+        boot.ram_bytes() >> 20
+    );
+    kernel::idle()
+}
