@@ -27,10 +27,14 @@ const READER_LIMIT: Duration = Duration::from_secs(60);
 const REGION_LEN: u64 = 2 << 20;
 const RAM_END: u64 = RAM_START + (MEMORY_MIB << 20);
 
-/// Memory of each class: files in tmpfs with large pages, files of the root, a block device written to, processes, deleted
-/// files, pages of hugetlbfs.
+/// Memory of each class: files in tmpfs with large pages, files of the root, a block device written to (its cache has buffer heads, which
+/// are private data, for as long as it is open), processes, deleted files, pages of hugetlbfs.
 const WORK: &str = "#!/bin/busybox sh
 mkdir -p /mnt
+insmod /guest/modules/brd.ko rd_nr=1 rd_size=8192
+sleep 100002 </dev/ram0 &
+sleep 1
+dd if=/bin/busybox of=/dev/ram0 bs=1k count=1200
 echo always >/sys/kernel/mm/transparent_hugepage/enabled
 mount -t tmpfs -o huge=always tmpfs /mnt
 cat /proc/kallsyms >/tmp/symbols
@@ -149,9 +153,13 @@ fn after(script: &str) -> Setup<'_> {
     Setup {
         script: Some(script),
         append: "dump_level=31",
+        module: Some("brd"),
         ..Setup::default()
     }
 }
+
+/// Pages that a block device's cache has at least in [`WORK`], less what may have been given back.
+const PRIVATE_PAGES: u64 = 250;
 
 fn total(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
@@ -173,9 +181,14 @@ fn linux_pages_are_left_out_by_class_and_nothing_else_is() {
             ranges.len()
         );
     }
-    for name in ["free", "cache", "user"] {
+    for (name, least) in [
+        ("free", 100),
+        ("cache", 100),
+        ("user", 100),
+        ("private-cache", PRIVATE_PAGES),
+    ] {
         let pages = gaps.get(name).map_or(0, |ranges| total(ranges) / PAGE);
-        assert!(pages > 100, "{pages} {name} pages are left out");
+        assert!(pages > least, "{pages} {name} pages are left out");
     }
     let missing: u64 = gaps.values().map(|ranges| total(ranges)).sum();
     assert_eq!(
@@ -189,6 +202,32 @@ fn linux_pages_are_left_out_by_class_and_nothing_else_is() {
         .collect();
     assert_eq!(ours, crashed.judged(), "left out, and by the page array");
     crashed.assert_log_is_whole();
+}
+
+#[test]
+fn linux_cache_with_private_data_is_kept_at_level_2() {
+    if let Some(why) = linux_guest::missing() {
+        panic!("{why}");
+    }
+    // And free pages, which have less to be sent then.
+    let setup = Setup {
+        append: "dump_level=19",
+        ..after(WORK)
+    };
+    let crashed = Crashed::receive(LinuxGuest::start(&setup, &[]));
+    crashed.assert_right();
+    let (mut ours, mut judged) = (crashed.gaps(), crashed.judged());
+    assert_eq!(ours.remove("cache"), judged.remove("cache"), "cache");
+    assert_eq!(ours.remove("free"), judged.remove("free"), "free");
+    assert!(ours.is_empty(), "left out as well: {ours:x?}");
+    let private = judged.remove("private-cache").unwrap_or_default();
+    println!("private-cache: {} pages are kept", total(&private) / PAGE);
+    assert!(total(&private) / PAGE > PRIVATE_PAGES, "{private:x?}");
+    let covered = crashed.dump.covered();
+    for range in private {
+        let is_there = |there: &Range<u64>| there.start <= range.start && range.end <= there.end;
+        assert!(covered.iter().any(is_there), "{range:x?}");
+    }
 }
 
 #[test]

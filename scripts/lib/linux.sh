@@ -150,6 +150,18 @@ build_base_initramfs() {
 # What a virtio disk and network card need, each after what it needs itself; what is no module is built in.
 LINUX_MODULES='virtio virtio_ring virtio_mmio virtio_blk failover net_failover virtio_net'
 
+# unpack_module DIRECTORY NAME: prints that module of the kernel in DIRECTORY, packed by xz or not; returns 1 when there is none.
+unpack_module() {
+    local found
+    found=$(find "$1/files" -name "$2.ko*" | head -1)
+    [ -n "$found" ] || return 1
+    python3 - "$found" <<'END'
+import lzma, sys
+opened = (lzma.open if sys.argv[1].endswith(".xz") else open)(sys.argv[1], "rb")
+sys.stdout.buffer.write(opened.read())
+END
+}
+
 # build_capture_initramfs DIRECTORY: its capture.cpio, for a Linux that is the capture kernel: the base, its kernel's modules for virtio
 # (packed by xz or not), and an init of its own. Made anew when a part of it changed.
 build_capture_initramfs() {
@@ -161,14 +173,9 @@ build_capture_initramfs() {
     rm -rf "$root"
     mkdir -p "$root/lib/modules"
     for module in $LINUX_MODULES; do
-        found=$(find "$to/files" -name "$module.ko*" | head -1)
-        [ -n "$found" ] || continue
+        # What is no module is built in.
+        unpack_module "$to" "$module" >"$root/lib/modules/$module.ko" || { rm "$root/lib/modules/$module.ko"; continue; }
         echo "$module" >>"$root/lib/modules/order"
-        python3 - "$found" >"$root/lib/modules/$module.ko" <<'END'
-import lzma, sys
-opened = (lzma.open if sys.argv[1].endswith(".xz") else open)(sys.argv[1], "rb")
-sys.stdout.buffer.write(opened.read())
-END
     done
     install -D -m 755 "$ROOT/scripts/lib/capture_init.sh" "$root/guest/init"
     pack_initramfs "$root" "$to/capture-own.cpio"

@@ -51,8 +51,8 @@ pub fn open_symbols(
 ) -> Result<Option<Symbols>> {
     let Some(path) = elf else { return Ok(None) };
     let symbols = Symbols::open(path)?;
-    match contents.build_id {
-        Some(expected) => symbols.require_build_id(expected)?,
+    match contents.kernel_build_id() {
+        Some(expected) => symbols.require_build_id(&expected)?,
         None => eprintln!(
             "afterimage: the dump names no build ID; {} is taken on trust",
             path.display()

@@ -156,6 +156,13 @@ impl<'a> Contents<'a> {
         self.vmcoreinfo.as_ref()
     }
 
+    /// Returns the GNU build ID of the crashed kernel, Afterimage's own or a Linux that tells it (since 5.10).
+    #[must_use]
+    pub fn kernel_build_id(&self) -> Option<Vec<u8>> {
+        let in_note = self.build_id.map(<[u8]>::to_vec);
+        in_note.or_else(|| unhex(self.linux()?.text("BUILD-ID").ok()?))
+    }
+
     /// Returns whether the crashed kernel itself sent what it could.
     #[must_use]
     pub fn is_minimal(&self) -> bool {
@@ -185,6 +192,16 @@ impl<'a> Contents<'a> {
             .find(|stop| stop.cpu == cpu)
             .map(|stop| stop.status.name())
     }
+}
+
+/// Returns the bytes that two hexadecimal digits each stand for; nothing for other text, or none.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    let digits = digits.filter(|digits| !digits.is_empty() && digits.len().is_multiple_of(2))?;
+    let (pairs, _) = digits.as_chunks::<2>();
+    // Two digits fit a byte.
+    let byte = |[high, low]: &[u32; 2]| u8::try_from(high << 4 | low).ok();
+    pairs.iter().map(byte).collect()
 }
 
 fn list<E: Entry>(desc: &[u8]) -> Result<Vec<E>, vmcore::Error> {
@@ -250,6 +267,19 @@ mod tests {
         assert_eq!(contents.build_id, Some(&[9, 9][..]));
         assert_eq!(contents.unreadable_notes.len(), 1);
         assert!(contents.unreadable_notes[0].starts_with("AFTERIMAGE type 0x41460004"));
+    }
+
+    #[test]
+    fn build_id_of_a_linux_is_that_of_vmcoreinfo() {
+        let id = |text: &[u8]| {
+            let mut notes = NoteBytes::default();
+            notes.add(b"VMCOREINFO", 0, text);
+            Contents::of(notes.as_bytes()).kernel_build_id()
+        };
+        assert_eq!(id(b"A=1\nBUILD-ID=00fF\n"), Some(vec![0, 0xff]));
+        for odd in ["BUILD-ID=0", "BUILD-ID=", "BUILD-ID=0x00", "OSRELEASE=6"] {
+            assert_eq!(id(odd.as_bytes()), None, "{odd}");
+        }
     }
 
     #[test]

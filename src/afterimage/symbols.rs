@@ -192,14 +192,7 @@ impl Symbols {
     ///
     /// [`Error::WrongElf`] when its build ID is not `expected`.
     pub fn require_build_id(&self, expected: &[u8]) -> Result<()> {
-        if self.build_id() == Some(expected) {
-            return Ok(());
-        }
-        Err(Error::WrongElf {
-            path: self.path.clone(),
-            found: self.build_id().map_or_else(|| "absent".to_owned(), hex),
-            expected: hex(expected),
-        })
+        require_same(&self.path, self.build_id(), expected)
     }
 
     /// Returns the unwind tables.
@@ -343,6 +336,22 @@ pub fn demangle(name: &str) -> String {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Accepts an ELF with the build ID `found`.
+///
+/// # Errors
+///
+/// [`Error::WrongElf`] when that is not `expected`.
+pub fn require_same(path: &Path, found: Option<&[u8]>, expected: &[u8]) -> Result<()> {
+    if found == Some(expected) {
+        return Ok(());
+    }
+    Err(Error::WrongElf {
+        path: path.to_path_buf(),
+        found: found.map_or_else(|| "absent".to_owned(), hex),
+        expected: hex(expected),
+    })
 }
 
 /// Finds the ELF whose build ID is `build_id` among `paths`; a directory is searched, not descended into.

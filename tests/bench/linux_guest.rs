@@ -88,6 +88,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) append: &'a str,
     /// The Debian suite that its kernel is from.
     pub(crate) suite: Option<&'a str>,
+    /// A module of its kernel that it finds in /guest/modules.
+    pub(crate) module: Option<&'a str>,
 }
 
 /// A capture kernel.
@@ -111,6 +113,7 @@ impl Default for Setup<'_> {
             script: None,
             append: "",
             suite: None,
+            module: None,
         }
     }
 }
@@ -336,6 +339,9 @@ pub(crate) fn spawn(dir: &Path, serial: &str, setup: &Setup<'_>, qemu: &[&str]) 
     }
     if let Some(suite) = setup.suite {
         command.args(["--suite", suite]);
+    }
+    if let Some(module) = setup.module {
+        command.args(["--module", module]);
     }
     let seconds = setup.limit.as_secs().to_string();
     command.args(["--crashkernel", setup.region, "--timeout", &seconds, "--"]);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The bytes of the headers of an ELF core: ELF header, program headers, section header 0.
 
+use vmcore::PhysRange;
 use vmcore::elf_core::{EHDR_LEN, PF_RWX, PHDR_LEN, PT_LOAD, SHDR_LEN};
-use vmcore::{PAGE_SIZE, PhysRange};
 
 use super::Mapping;
 
@@ -27,7 +27,9 @@ pub(super) fn put_load(
     let vaddr = mapping
         .vaddr
         .wrapping_add(run.start.saturating_sub(mapping.paddr));
-    let fields = [offset, vaddr, run.start, run.len(), run.len(), PAGE_SIZE];
+    // No alignment, as in Linux's /proc/vmcore: crash takes a core with page-aligned segments that says so for a netdump, and then does not look
+    // for PHYS_OFFSET in VMCOREINFO.
+    let fields = [offset, vaddr, run.start, run.len(), run.len(), 0];
     put_phdr(table, [PT_LOAD, PF_RWX], fields);
 }
 

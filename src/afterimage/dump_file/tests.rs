@@ -93,6 +93,15 @@ fn gaps_are_absent_and_zero_pages_read_as_zeros() {
 }
 
 #[test]
+fn segments_ask_for_no_alignment_as_those_of_proc_vmcore() {
+    let dir = tempfile::tempdir().expect("directory");
+    let fill = |dump: &mut DumpFile| dump.store(BASE, &[7; 4096]).expect("store");
+    let core = write(dir.path(), 2, fill, &[linear(2)]);
+    let alignments: Vec<u64> = core.loads().iter().map(|load| load.align).collect();
+    assert_eq!(alignments, [0]);
+}
+
+#[test]
 fn text_mapping_shares_the_bytes_of_the_linear_mapping() {
     let dir = tempfile::tempdir().expect("directory");
     let text = Mapping {

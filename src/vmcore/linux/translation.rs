@@ -136,24 +136,61 @@ impl PageTables {
     /// # Errors
     /// [`Error::NotMapped`] with the descriptor that ends the walk; [`Error::Read`] for a table that is not in memory.
     pub fn translate(&self, memory: &mut impl PhysMemory, va: u64) -> Result<Span, Error> {
+        self.walk(memory, va).map_err(|(_, error)| error)
+    }
+
+    /// Finds the first address from `va` on that is mapped, and where it lies; what a table that is not in memory would map counts as
+    /// not mapped. Reads at most `reads` descriptors, and takes what it read off that number: corrupted tables may lead in circles.
+    pub fn next_mapped(
+        &self,
+        memory: &mut impl PhysMemory,
+        va: u64,
+        reads: &mut u32,
+    ) -> Option<(u64, Span)> {
+        let mut at = va.max(self.first_va());
+        loop {
+            *reads = reads.checked_sub(self.levels())?;
+            match self.walk(memory, at) {
+                Ok(span) => return Some((at, span)),
+                // On to what the next descriptor of that table is of; the last one of all ends at 2^64.
+                Err((below, _)) => at = (at | bits(self.shift(below))).checked_add(1)?,
+            }
+        }
+    }
+
+    /// Bits of an address below what a descriptor with so many levels below it maps.
+    const fn shift(&self, below: u32) -> u32 {
+        below
+            .saturating_mul(self.stride())
+            .saturating_add(self.page_bits)
+    }
+
+    /// Translates `va`; an error comes with the number of levels below the table where the walk ended.
+    fn walk(&self, memory: &mut impl PhysMemory, va: u64) -> Result<Span, (u32, Error)> {
         let levels = self.levels();
-        let not_mapped = |below: u32, descriptor| Error::NotMapped {
-            va,
-            // There are at most five levels.
-            level: 3_i8.saturating_sub(below as i8),
-            descriptor,
+        let not_mapped = |below: u32, descriptor| {
+            let error = Error::NotMapped {
+                va,
+                // There are at most five levels.
+                level: 3_i8.saturating_sub(below as i8),
+                descriptor,
+            };
+            (below, error)
         };
         if va < self.first_va() {
             return Err(not_mapped(levels.saturating_sub(1), 0));
         }
         let mut table = self.root;
         for below in (0..levels).rev() {
-            let shift = below
-                .saturating_mul(self.stride())
-                .saturating_add(self.page_bits);
+            let shift = self.shift(below);
             let index = (va & bits(self.va_bits)) >> shift & bits(self.stride());
             let mut bytes = [0; 8];
-            memory.read(table.saturating_add(index.saturating_mul(8)), &mut bytes)?;
+            let entry = table.saturating_add(index.saturating_mul(8));
+            if let Err(fault) = memory.read(entry, &mut bytes) {
+                // Nothing of this table is there: all that the descriptor that led here maps is passed over.
+                let above = below.saturating_add(1).min(levels.saturating_sub(1));
+                return Err((above, fault.into()));
+            }
             let descriptor = u64::from_le_bytes(bytes);
             let is_table_or_page = descriptor & TABLE_OR_PAGE != 0;
             if descriptor & VALID != 0 && is_table_or_page && below > 0 {
@@ -216,6 +253,12 @@ impl LinearMap {
         let len = self.end.checked_sub(va).filter(|len| *len > 0)?;
         let pa = from_start.wrapping_add(self.phys_offset);
         (pa <= bits(PA_BITS)).then_some(Span { pa, len })
+    }
+
+    /// Returns the first virtual address behind it: from there on a mapping says more than that there is RAM.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
     }
 
     /// Returns the virtual address of `pa`, where the linear map has room for it.

@@ -404,3 +404,96 @@ proptest! {
         prop_assert!(ram.walk(&tables, va ^ page_bytes).is_err());
     }
 }
+
+/// Every mapping from `va` on, with a bound on what is read, and what is left of that.
+fn mapped(ram: &Ram, tables: &PageTables, va: u64, mut reads: u32) -> (Vec<(u64, Span)>, u32) {
+    let mut memory = SliceMemory {
+        base: BASE,
+        bytes: &ram.0,
+    };
+    let (mut found, mut at) = (Vec::new(), Some(va));
+    while let Some((va, span)) = at.and_then(|at| tables.next_mapped(&mut memory, at, &mut reads)) {
+        found.push((va, span));
+        at = va.checked_add(span.len);
+    }
+    (found, reads)
+}
+
+#[test]
+fn mappings_are_found_one_after_the_other_up_to_the_last_address() {
+    let ram = four_kib()
+        .with(BASE + 0x2000 + 511 * 8, 0x5120_0000 | BLOCK)
+        .with(BASE + 511 * 8, (BASE + 0x1000) | TABLE)
+        .with(BASE + 0x1000 + 511 * 8, 0x8000_0000 | BLOCK);
+    let page = |va| {
+        (
+            va,
+            Span {
+                pa: 0x5678_9000,
+                len: 0x1000,
+            },
+        )
+    };
+    let block = |va| {
+        (
+            va,
+            Span {
+                pa: 0x5120_0000,
+                len: 0x20_0000,
+            },
+        )
+    };
+    let gib = |va| {
+        (
+            va,
+            Span {
+                pa: 0x8000_0000,
+                len: 0x4000_0000,
+            },
+        )
+    };
+    let expected = [
+        page(0xffff_8000_8123_4000),
+        block(0xffff_8000_bfe0_0000),
+        gib(0xffff_807f_c000_0000),
+        page(0xffff_ff80_8123_4000),
+        block(0xffff_ff80_bfe0_0000),
+        gib(0xffff_ffff_c000_0000),
+    ];
+    let (found, _) = mapped(&ram, &tables(12, 48), 0, 1 << 16);
+    assert_eq!(found, expected);
+    let (found, _) = mapped(&ram, &tables(12, 48), 0xffff_ffff_c000_1000, 1 << 16);
+    let rest = Span {
+        pa: 0x8000_1000,
+        len: 0x3fff_f000,
+    };
+    assert_eq!(found, [(0xffff_ffff_c000_1000, rest)]);
+}
+
+#[test]
+fn mappings_behind_a_table_that_is_not_there_are_found() {
+    let ram = four_kib().with(BASE + 0x1000 + 8, 0x7000_0000 | TABLE);
+    let (found, left) = mapped(&ram, &tables(12, 48), 0, 1 << 16);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].0, FOUR_KIB_VA & !0xfff);
+    // Passed over as a whole: not page by page.
+    assert!((1 << 16) - left < 3 * 4 * 512 + 4 * 512, "{left}");
+}
+
+#[test]
+fn tables_that_lead_in_circles_are_read_as_often_as_allowed() {
+    let ram = (0..512).fold(Ram::new(0x1000), |ram, index| {
+        ram.with(BASE + index * 8, BASE | TABLE)
+    });
+    let (found, left) = mapped(&ram, &tables(12, 48), 0, 4000);
+    assert_eq!((found.len(), left), (1000, 0));
+    let (found, left) = mapped(&ram, &tables(12, 48), 0, 3);
+    assert_eq!((found.len(), left), (0, 3));
+}
+
+#[test]
+fn nothing_is_mapped_by_tables_that_are_not_there() {
+    let ram = Ram::new(8);
+    let tables = PageTables::new(0x5000_0000, 12, 48).unwrap();
+    assert_eq!(mapped(&ram, &tables, 0, 1 << 16).0, []);
+}
