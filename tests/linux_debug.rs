@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use blackbox::backtrace::{self, Frame};
 use blackbox::process::{Finished, run};
 use blackbox::{artefacts, host};
 use linux_guest::{LinuxGuest, Setup};
@@ -84,11 +85,25 @@ impl Crashed {
     }
 }
 
-/// The functions in the frames of the first backtrace behind `mark`.
-fn functions(text: &str, mark: &str) -> Vec<String> {
-    let (_, after) = text.split_once(mark).unwrap_or_else(|| panic!("{text}"));
-    let frames = blackbox::backtrace::frames(after);
-    frames.into_iter().map(|frame| frame.function).collect()
+/// Where a path in the source begins: Debian's assembly is named with the folder it was built in.
+const SOURCES: [&str; 2] = ["drivers/tty/", "kernel/panic.c"];
+
+/// Asserts that `bt --elf` names the lines that gdb names, at addresses that KASLR moved.
+fn assert_lines_agree(crashed: &Crashed, theirs: &[Frame]) {
+    let ours = host::bt(&crashed.vmcore, &crashed.vmlinux);
+    let mut compared = 0;
+    for frame in theirs {
+        if !SOURCES.iter().any(|source| frame.place.contains(source)) {
+            continue;
+        }
+        let called = format!(" in {}+", frame.function);
+        let place = frame.place.trim_start_matches("./");
+        let is_there =
+            |line: &str| line.contains(&called) && line.ends_with(&format!(" at {place}"));
+        assert!(ours.lines().any(is_there), "{frame} is not in {ours}");
+        compared += 1;
+    }
+    assert!(compared >= 4, "frames compared: {theirs:?}");
 }
 
 fn judge(suite: &str) {
@@ -108,7 +123,11 @@ fn judge(suite: &str) {
         ],
     );
     let text = done.success();
-    let called = functions(&text, "the crashed CPU\n");
+    let after = text.split_once("the crashed CPU\n");
+    let (_, after) = after.unwrap_or_else(|| panic!("{text}"));
+    let frames = backtrace::frames(after);
+    assert_lines_agree(&crashed, &frames);
+    let called: Vec<String> = frames.into_iter().map(|frame| frame.function).collect();
     for name in ["panic", "sysrq_handle_crash", "write_sysrq_trigger"] {
         assert!(called.iter().any(|it| it == name), "{name}: {called:?}");
     }

@@ -69,8 +69,8 @@ pub fn report(
     symbols: Option<&Symbols>,
     all: bool,
 ) -> String {
-    if let (None, Some(info)) = (symbols, contents.linux()) {
-        return linux_report(core, info, contents);
+    if let Some(info) = contents.linux() {
+        return linux_report(core, info, contents, symbols);
     }
     let mut out = String::new();
     if let Some(reason) = &contents.reason {

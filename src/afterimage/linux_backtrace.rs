@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Backtraces of a crashed Linux with nothing but its dump.
+//! Backtraces of a crashed Linux with nothing but its dump; a vmlinux adds where in the source each frame is.
 
 use std::fmt::Write as _;
 
@@ -9,21 +9,46 @@ use vmcore::linux::{End, Frames, VirtualMemory, Vmcoreinfo};
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
 use crate::linux_symbols::LinuxSymbols;
+use crate::symbols::Symbols;
 
-/// Returns the backtrace of each CPU as text.
+/// Bytes of an instruction: a return address lies behind the call.
+const INSTRUCTION: u64 = 4;
+
+/// What the addresses of the dump are called.
+struct Names<'a> {
+    /// The dump's own symbols.
+    symbols: LinuxSymbols,
+    /// The vmlinux, and how far KASLR moved it.
+    source: Option<(&'a Symbols, u64)>,
+}
+
+/// Returns the backtrace of each CPU as text, with the lines of `vmlinux` where there is one.
 #[must_use]
-pub fn linux_report(core: &CoreFile, info: &Vmcoreinfo<'_>, contents: &Contents<'_>) -> String {
+pub fn linux_report(
+    core: &CoreFile,
+    info: &Vmcoreinfo<'_>,
+    contents: &Contents<'_>,
+    vmlinux: Option<&Symbols>,
+) -> String {
     let mut out = String::new();
     let symbols = LinuxSymbols::read(core, info).unwrap_or_else(|error| {
         put(&mut out, format_args!("no symbols: {error}"));
         LinuxSymbols::default()
     });
+    let source = vmlinux.and_then(|vmlinux| match info.hexadecimal("KERNELOFFSET") {
+        Ok(offset) => Some((vmlinux, offset)),
+        Err(error) => {
+            put(&mut out, format_args!("no source lines: {error}"));
+            None
+        }
+    });
+    let names = Names { symbols, source };
     for (cpu, status) in contents.cpus() {
         put(
             &mut out,
             format_args!("CPU {cpu} (process {}):", status.pid),
         );
-        put_frames(&mut out, core, info, &symbols, &status.registers);
+        put_frames(&mut out, core, info, &names, &status.registers);
     }
     out
 }
@@ -32,13 +57,13 @@ fn put_frames(
     out: &mut String,
     core: &CoreFile,
     info: &Vmcoreinfo<'_>,
-    symbols: &LinuxSymbols,
+    names: &Names<'_>,
     registers: &Registers,
 ) {
     let mut memory = match VirtualMemory::new(info, core) {
         Ok(memory) => memory,
         Err(error) => {
-            let pc = name(symbols, registers.pc, false);
+            let pc = name(names, registers.pc, false);
             put(out, format_args!("#0  {:#018x} in {pc}", registers.pc));
             put(out, format_args!("Backtrace stopped: {error}"));
             return;
@@ -47,7 +72,7 @@ fn put_frames(
     let mut frames = Frames::new(info, registers);
     let mut number = 0_u32;
     while let Some(address) = frames.next(&mut memory) {
-        let name = name(symbols, address, number > 0);
+        let name = name(names, address, number > 0);
         put(out, format_args!("#{number:<2} {address:#018x} in {name}"));
         number = number.saturating_add(1);
     }
@@ -83,9 +108,19 @@ fn put_frames(
     }
 }
 
-fn name(symbols: &LinuxSymbols, address: u64, is_return: bool) -> String {
+fn name(names: &Names<'_>, address: u64, is_return: bool) -> String {
     let unknown = || "?? (in no kernel symbol: a module?)".to_owned();
-    symbols.describe(address, is_return).unwrap_or_else(unknown)
+    let described = names.symbols.describe(address, is_return);
+    let mut name = described.unwrap_or_else(unknown);
+    if let Some((vmlinux, offset)) = names.source {
+        let back = if is_return { INSTRUCTION } else { 0 };
+        let linked = address.wrapping_sub(offset).wrapping_sub(back);
+        let frames = vmlinux.source_frames(linked);
+        if let Some((file, line)) = frames.into_iter().rev().find_map(|frame| frame.location) {
+            name.push_str(&format!(" at {file}:{line}"));
+        }
+    }
+    name
 }
 
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
@@ -130,7 +165,7 @@ mod tests {
             .expect("finish");
         let core = CoreFile::open(&path).expect("a core");
         let contents = Contents::of(core.note_bytes());
-        linux_report(&core, contents.linux().expect("a note"), &contents)
+        linux_report(&core, contents.linux().expect("a note"), &contents, None)
     }
 
     #[test]
