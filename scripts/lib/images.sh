@@ -25,14 +25,17 @@ print(struct.unpack_from("<Q", header, 16)[0])
 PYTHON
 }
 
-# build_binary BOARD BIN: builds one binary for the target and leaves BIN.elf and BIN.Image in target/images/BOARD.
+# build_binary BOARD BIN: builds one binary for the target and leaves BIN.elf and BIN.Image in target/images/BOARD, each at once: somebody may be
+# reading the ones of before.
 build_binary() {
-    local board=$1 bin=$2 out=$IMAGES/$1 profile=release
+    local board=$1 bin=$2 out=$IMAGES/$1 profile=release new=$IMAGES/$1/$2.new.$$
     [ "$bin" != capture ] || profile=capture
     (cd "$ROOT" && cargo build --profile "$profile" --target "$FIRMWARE_TARGET" -p "$board" --bin "$bin") >&2 &&
         mkdir -p "$out" &&
-        cp "${CARGO_TARGET_DIR:-$TARGET_DIR}/$FIRMWARE_TARGET/$profile/$bin" "$out/$bin.elf" &&
-        objcopy -O binary "$out/$bin.elf" "$out/$bin.Image"
+        cp "${CARGO_TARGET_DIR:-$TARGET_DIR}/$FIRMWARE_TARGET/$profile/$bin" "$new" &&
+        mv "$new" "$out/$bin.elf" &&
+        objcopy -O binary "$out/$bin.elf" "$new" &&
+        mv "$new" "$out/$bin.Image"
 }
 
 # Builds the kernels of BOARD; the capture Image comes first because the kernel embeds it.
@@ -52,7 +55,10 @@ build_board() {
         bins+=(both)
     fi
     # The name that the firmware of a Raspberry Pi looks for.
-    [ "$board" != raspberry-pi ] || cp "$out/kernel.Image" "$out/kernel8.img"
+    if [ "$board" = raspberry-pi ]; then
+        cp "$out/kernel.Image" "$out/kernel8.new.$$"
+        mv "$out/kernel8.new.$$" "$out/kernel8.img"
+    fi
     for bin in "${bins[@]}"; do
         printf '%-28s file %8d bytes, image_size %8d bytes\n' "$board/$bin.Image" "$(stat -c %s "$out/$bin.Image")" \
             "$(image_size "$out/$bin.Image")" >&2

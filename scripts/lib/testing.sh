@@ -63,6 +63,8 @@ setup_tests() {
     ensure_qemu
     ensure_tools
     ensure_drgn
+    # What scripts/flash makes is read back by these.
+    ensure_packages fdisk dosfstools mtools
 }
 
 script_tests() { python3 -m unittest scripts/lib/test_scripts.py; }
