@@ -5,14 +5,10 @@
 #![cfg(test)]
 
 use std::fs;
-use std::process::Command;
-use std::time::Duration;
 
 use blackbox::oracle::Crashed;
-use blackbox::process::run;
-use blackbox::{Machine, artefacts, backtrace, host, oracle, symbols};
-
-const LIMIT: Duration = Duration::from_secs(240);
+use blackbox::raspberry::{is_there, pi};
+use blackbox::{Machine, backtrace, host, oracle, symbols};
 
 /// RAM by either tree and QEMU: what is above belongs to the VideoCore, or is not told of.
 const RAM_END: u64 = 0x3c00_0000;
@@ -21,29 +17,6 @@ const RAM_END: u64 = 0x3c00_0000;
 const PATTERN: u64 = 0x5a5a_0000_c0de_0000;
 /// Nine bytes: one more than the mini UART's FIFO takes.
 const SYSRQ_CRASH: &[u8] = b"~~~SysRqc";
-
-/// Returns whether this QEMU has the machine, and says so if it has not.
-fn is_there(number: u32) -> bool {
-    let mut qemu = Command::new("qemu-system-aarch64");
-    let list = run(qemu.args(["-M", "help"]), Duration::from_secs(20));
-    let is_there = list.stdout.contains(&format!("raspi{number}b"));
-    if !is_there {
-        println!("NOT RUN: this QEMU has no raspi{number}b (raspi4b needs 9.0)");
-    }
-    is_there
-}
-
-fn pi(number: u32) -> Machine {
-    let tree = match number {
-        3 => "bcm2837-rpi-3-b.dtb",
-        _ => "bcm2711-rpi-4-b.dtb",
-    };
-    let tree = artefacts::board_tree(tree).display().to_string();
-    Machine::new()
-        .pi(number)
-        .limit(LIMIT)
-        .extra(&["-dtb", &tree])
-}
 
 /// Asserts that each of the CPUs but `crashed` said that it is parked, and that QEMU sees it in the crash region; returns `info`.
 fn assert_parked(crashed: &mut Crashed, cpus: usize, winner: usize) {
