@@ -3,8 +3,4 @@
 #![no_std]
 #![no_main]
 
-kernel::entry!(main, qemu_virt::BOARD_OF_BOTH, capture: capture_kernel::run_in);
-
-fn main(boot: kernel::Boot) -> ! {
-    qemu_virt::idle(&boot)
-}
+kernel::entry!(kernel::idle_main, qemu_virt::BOARD_OF_BOTH, capture: capture_kernel::run_in);

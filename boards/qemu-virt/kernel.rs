@@ -3,9 +3,5 @@
 #![no_std]
 #![no_main]
 
-kernel::entry!(main, qemu_virt::BOARD);
+kernel::entry!(kernel::idle_main, qemu_virt::BOARD);
 kernel::capture_image!(env!("CAPTURE_IMAGE"));
-
-fn main(boot: kernel::Boot) -> ! {
-    qemu_virt::idle(&boot)
-}

@@ -2,7 +2,7 @@
 //! What is particular to QEMU's virt machine (hw/arm/virt.c): nothing but where to print before the DTB is read.
 #![no_std]
 
-use kernel::{Board, Boot};
+use kernel::Board;
 
 /// Policy of the board.
 pub const BOARD: Board = Board {
@@ -19,12 +19,3 @@ pub const BOARD_OF_BOTH: Board = Board {
     default_crashkernel: 4 << 20,
     ..BOARD
 };
-
-/// The program: says so, and waits for something to crash it.
-pub fn idle(boot: &Boot) -> ! {
-    log::info!(
-        "idle, with {} MiB of RAM; SysRq h for help",
-        boot.ram_bytes() >> 20
-    );
-    kernel::idle()
-}

@@ -3,13 +3,5 @@
 #![no_std]
 #![no_main]
 
-kernel::entry!(main, raspberry_pi::BOARD);
+kernel::entry!(kernel::idle_main, raspberry_pi::BOARD);
 kernel::capture_image!(env!("CAPTURE_IMAGE"));
-
-fn main(boot: kernel::Boot) -> ! {
-    log::info!(
-        "idle, with {} MiB of RAM; SysRq h for help",
-        boot.ram_bytes() >> 20
-    );
-    kernel::idle()
-}

@@ -142,6 +142,15 @@ fn secondary(slot: usize) -> ! {
     idle()
 }
 
+/// The program that does nothing: says so, and waits for something to crash it. A board's own kernel runs it.
+pub fn idle_main(boot: crate::Boot) -> ! {
+    log::info!(
+        "idle, with {} MiB of RAM; SysRq h for help",
+        boot.ram_bytes() >> 20
+    );
+    idle()
+}
+
 /// What a CPU does when the program has nothing for it: counts its rounds and waits for interrupts.
 pub fn idle() -> ! {
     loop {

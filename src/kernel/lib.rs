@@ -41,7 +41,7 @@ pub mod watch;
 
 pub use board::Board;
 pub use boot::{Boot, CaptureRole, start};
-pub use cpus::idle;
+pub use cpus::{idle, idle_main};
 pub use machine;
 
 #[global_allocator]
