@@ -13,7 +13,7 @@ use crate::corrupted_code::corrupted_code;
 use crate::error::{Error, Exit, Result};
 use crate::linux_backtrace::linux_report;
 use crate::output::print;
-use crate::symbols::Symbols;
+use crate::symbols::{Symbols, require_same};
 use crate::terminal::harmless;
 
 /// Runs the command.
@@ -51,14 +51,28 @@ pub fn open_symbols(
 ) -> Result<Option<Symbols>> {
     let Some(path) = elf else { return Ok(None) };
     let symbols = Symbols::open(path)?;
-    match contents.kernel_build_id() {
-        Some(expected) => symbols.require_build_id(&expected)?,
-        None => eprintln!(
-            "afterimage: the dump names no build ID; {} is taken on trust",
-            path.display()
-        ),
-    }
+    require_build_of(contents, path, symbols.build_id())?;
     Ok(Some(symbols))
+}
+
+/// Accepts the ELF at `path`, with the build ID `found`, as that of the kernel that crashed; says so when the dump names no build.
+///
+/// # Errors
+///
+/// [`Error::WrongElf`].
+pub fn require_build_of(
+    contents: &Contents<'_>,
+    path: &std::path::Path,
+    found: Option<&[u8]>,
+) -> Result<()> {
+    if let Some(expected) = contents.kernel_build_id() {
+        return require_same(path, found, &expected);
+    }
+    eprintln!(
+        "afterimage: the dump names no build ID; {} is taken on trust",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Returns the backtraces as text.

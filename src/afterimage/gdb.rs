@@ -14,7 +14,7 @@ use std::process::Command;
 use vmcore::elf_core::Segment;
 use vmcore::linux::{VirtualMemory, Vmcoreinfo};
 
-use crate::bt::open_symbols;
+use crate::bt::{open_symbols, require_build_of};
 use crate::cli::Gdb;
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
@@ -68,13 +68,7 @@ fn linux(
     info: &Vmcoreinfo<'_>,
 ) -> Result<Exit> {
     let elf = LinuxElf::open(&args.elf)?;
-    match contents.kernel_build_id() {
-        Some(expected) => elf.require_build_id(&expected)?,
-        None => eprintln!(
-            "afterimage: the dump names no build ID; {} is taken on trust",
-            args.elf.display()
-        ),
-    }
+    require_build_of(contents, &args.elf, elf.build_id())?;
     let offset = info.hexadecimal("KERNELOFFSET").unwrap_or_else(|error| {
         eprintln!("afterimage: {error}: the kernel is taken to run where it was linked to");
         0

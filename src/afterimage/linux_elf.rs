@@ -3,17 +3,15 @@
 //!
 //! Its debug information is half a gigabyte that gdb reads itself: here it is not looked at.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use object::{Object as _, ObjectSymbol as _};
 
 use crate::error::{Error, Result};
-use crate::symbols::require_same;
 
 /// The facts.
 #[derive(Debug)]
 pub struct LinuxElf {
-    path: PathBuf,
     build_id: Option<Vec<u8>>,
     panic_cpu: Option<u64>,
 }
@@ -44,19 +42,15 @@ impl LinuxElf {
             .symbols()
             .find(|symbol| symbol.name() == Ok("panic_cpu"));
         Ok(Self {
-            path: path.to_path_buf(),
             build_id: build_id.map(<[u8]>::to_vec),
             panic_cpu: panic_cpu.map(|symbol| symbol.address()),
         })
     }
 
-    /// Accepts the ELF as that of the kernel that crashed.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::WrongElf`] when its build ID is not `expected`.
-    pub fn require_build_id(&self, expected: &[u8]) -> Result<()> {
-        require_same(&self.path, self.build_id.as_deref(), expected)
+    /// Returns the GNU build ID.
+    #[must_use]
+    pub fn build_id(&self) -> Option<&[u8]> {
+        self.build_id.as_deref()
     }
 
     /// Returns where `panic_cpu` is linked to: the number of the CPU that panics (kernel/panic.c).
