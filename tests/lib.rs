@@ -19,6 +19,7 @@ pub mod injected;
 pub mod machine;
 pub mod matrix;
 pub mod memory;
+pub mod npcm;
 pub mod oracle;
 pub mod partial;
 pub mod process;

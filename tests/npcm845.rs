@@ -5,75 +5,19 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use blackbox::dump::Dump;
-use blackbox::process::run;
-use blackbox::{Machine, Running, artefacts, host, oracle};
+use blackbox::npcm::{self, HELPERS_START, PATTERN_AT, UART, tree};
+use blackbox::{Running, artefacts, host, oracle};
 
-/// Where the tests' memory file begins for the machine; the helper counts from where `virt` has its RAM.
-const HELPERS_START: u64 = 0x4000_0000;
-/// The least that the machine takes, and more than `virt` has in other tests.
-const MEMORY_MIB: u64 = 1024;
-const LIMIT: Duration = Duration::from_secs(180);
-/// Filled with a pattern before the start; nothing else lies there.
-const PATTERN_AT: u64 = 0x1234_5000;
 /// Where QEMU `virt` has its PL011, and this machine RAM: not a byte may be written there.
 const VIRTS_UART: u64 = 0x0900_0000;
 
-/// The machine's tree with these properties of `/chosen` and of its UART.
-fn tree(chosen: &str, uart: &str) -> String {
-    format!(
-        r#"/dts-v1/;
-/ {{
-    #address-cells = <2>; #size-cells = <2>; interrupt-parent = <&gic>;
-    model = "NPCM845 evaluation board"; compatible = "nuvoton,npcm845";
-    chosen {{ {chosen} }};
-    memory@0 {{ device_type = "memory"; reg = <0 0 0 0x40000000>; }};
-    cpus {{
-        #address-cells = <2>; #size-cells = <0>;
-        cpu@0 {{ device_type = "cpu"; compatible = "arm,cortex-a35"; reg = <0 0>; enable-method = "psci"; }};
-    }};
-    psci {{ compatible = "arm,psci-1.0"; method = "smc"; }};
-    timer {{ compatible = "arm,armv8-timer"; interrupts = <1 13 8 1 14 8 1 11 8 1 10 8>; }};
-    gic: interrupt-controller@dfff9000 {{
-        compatible = "arm,gic-400"; #interrupt-cells = <3>; interrupt-controller;
-        reg = <0 0xdfff9000 0 0x1000 0 0xdfffa000 0 0x2000>;
-    }};
-    serial@f0000000 {{ reg = <0 0xf0000000 0 0x1000>; interrupts = <0 192 4>; {uart} }};
-}};
-"#
-    )
-}
-
-const UART: &str = r#"compatible = "nuvoton,npcm845-uart", "nuvoton,npcm750-uart"; reg-shift = <2>; clock-frequency = <24000000>;"#;
-
 /// Boots the capture Image with that tree.
 fn boot(dir: &Path, tree: &str, append: &str) -> Running {
-    let (source, blob) = (dir.join("tree.dts"), dir.join("tree.dtb"));
-    fs::write(&source, tree).expect("a device tree");
-    let mut dtc = Command::new("dtc");
-    dtc.args(["-q", "-I", "dts", "-O", "dtb", "-o"]);
-    let done = run(dtc.arg(&blob).arg(&source), Duration::from_secs(20));
-    assert!(done.status.success(), "dtc: {}", done.stderr);
-    let mut running = Machine::new()
-        .board("npcm845-evb")
-        .memory_mib(MEMORY_MIB)
-        .limit(LIMIT)
-        .kernel(artefacts::image("capture.Image"))
-        .append(&format!(
-            "dump_then=halt dump_rounds=1 dump_recheck=0 {append}"
-        ))
-        .extra(&["-dtb", &blob.display().to_string()])
-        .paused()
-        .start();
-    let pattern: Vec<u8> = (0..4096_u32)
-        .map(|number| ((number * 7) >> 3) as u8)
-        .collect();
-    running.memory.write(HELPERS_START + PATTERN_AT, &pattern);
-    running.go_on();
-    running
+    let append = format!("dump_then=halt {append}");
+    npcm::boot(dir, artefacts::image("capture.Image"), tree, &append, &[])
 }
 
 /// Waits for the end, and asserts that the dump holds the pattern.
@@ -116,6 +60,20 @@ fn console_of_a_16550_is_found_by_the_command_line() {
         let running = boot(dir.path(), &tree, append);
         running.console.wait_for("this is the capture kernel");
     }
+}
+
+#[test]
+fn reset_that_fails_itself_ends_in_a_halt() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // The tree has PSCI by SMC; QEMU's machine does not take one.
+    let tree = tree("", UART);
+    let kernel = artefacts::image("capture.Image");
+    let append = "console=ttyS0,115200 dump_then=reboot";
+    let running = npcm::boot(dir.path(), kernel, &tree, append, &[]);
+    running.console.wait_for("Afterimage: halted");
+    let text = running.console.text();
+    let failures = text.matches("the capture kernel itself failed").count();
+    assert_eq!(failures, 1, "{text}");
 }
 
 #[test]

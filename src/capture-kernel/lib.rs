@@ -17,14 +17,20 @@
 )]
 #![forbid(unsafe_code)]
 
-use capture::{Counter, DumpThen, DumpTo, Inputs, Located, Sizes, Tombstone, Wires, Workspace};
+use capture::{
+    Counter, DumpThen, DumpTo, Inputs, Located, Sizes, Tombstone, Wires, Work, Workspace,
+};
 use machine::capture_entry::{self, End, Handover, Hooks};
 use machine::mmu::AddressSpace;
-use machine::{arch, console, provoke, room::Room, room::StaticArena, survivor};
+use machine::{arch, console, emergency, provoke, survivor, watchdog};
 use machine::{boot::EntryState, once_buffer::OnceBuffer, way_out::WayOut};
+use machine::{room::Room, room::StaticArena};
 use wire::lzma::Encoder;
 
 pub use machine;
+
+/// Seconds beyond `dump_timeout=` for which nothing but waiting counts as progress: a line may be stuck for a while, too.
+const WAIT_S: u64 = 30;
 
 /// Working memory where the crash region has no more.
 static ARENA: StaticArena<{ Sizes::LEAST.total() }> = StaticArena::new();
@@ -95,8 +101,10 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
         counter_hz: arch::counter_hz(),
         entry_ticks: handover.entry_ticks,
     };
-    let to = capture::params::parse(inputs.bootargs, |_| {}).to;
-    let mut out = WayOut::open(to == DumpTo::Semihosting);
+    let params = capture::params::parse(inputs.bootargs, |_| {});
+    set_watchdog(params.watchdog_s);
+    let limit_s = u64::from(params.timeout_s).saturating_add(WAIT_S);
+    let mut out = WayOut::open(params.to == DumpTo::Semihosting);
     let mut line = Wires {
         is_perfect: out.is_perfect(),
         write: &mut |bytes| out.write(bytes),
@@ -105,6 +113,10 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
         rate: console::baud,
         can_set: console::can_set,
         set_rate: console::set_baud,
+        spent: &|work| match work {
+            Work::Prompt => watchdog::progress(),
+            _ => watchdog::waiting(limit_s),
+        },
     };
     let work = WORKSPACE.take()?;
     work.survive(survivor::words(), provoke::write_null);
@@ -118,6 +130,26 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
         ENCODER.take()?,
     );
     Some(outcome.then)
+}
+
+/// Obeys `dump_watchdog=`.
+fn set_watchdog(seconds: Option<u32>) {
+    match seconds {
+        None => {}
+        Some(0) if watchdog::stop() => emergency!("Afterimage: the watchdog is off\n"),
+        Some(0) => {}
+        Some(seconds) => {
+            // Said first: a watchdog may bite at once.
+            emergency!("Afterimage: dump_watchdog={seconds}: ");
+            console::drain();
+            match watchdog::arm(seconds) {
+                Some(period) => emergency!(
+                    "the watchdog resets the machine after {period} s without progress\n"
+                ),
+                None => emergency!("no watchdog is known here\n"),
+            }
+        }
+    }
 }
 
 fn share_out(room: &mut Room) -> Option<capture::Room<'static>> {

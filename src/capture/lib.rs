@@ -138,7 +138,7 @@ pub trait Line {
         false
     }
 
-    /// Learns what the CPU did since the last call. A real line has no use for it; a simulated one lets time pass.
+    /// Learns what the CPU did since the last call. A watchdog wants to know; a simulated line lets time pass.
     fn spent(&mut self, _work: Work) {}
 }
 
@@ -147,6 +147,8 @@ pub trait Line {
 pub enum Work {
     /// Looking whether there is something to do.
     Idle,
+    /// Waiting, without end, for somebody at the console.
+    Prompt,
     /// So many pages were looked at or copied.
     Pages(u32),
     /// A page was hashed.

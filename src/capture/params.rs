@@ -64,9 +64,11 @@ pub enum Fault {
     Panic,
     /// It writes where nothing is.
     Abort,
+    /// It does nothing more, and goes on doing it.
+    Hang,
 }
 
-/// `dump_fault=BLOCK[:panic|abort[:reading]]`: where a fault is made, once for each block; `every` is each block.
+/// `dump_fault=BLOCK[:panic|abort|hang[:reading]]`: where a fault is made, once for each block; `every` is each block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InjectedFault {
     /// Number of the block; `None` for each.
@@ -116,6 +118,9 @@ pub struct Params {
     pub fault: Option<InjectedFault>,
     /// Whether all memory is read again at the end, to tell what changed meanwhile.
     pub is_rechecked: bool,
+    /// Seconds without progress until the board's watchdog resets the machine; 0 turns a running one off. `None`: only one that the
+    /// crashed kernel left running does.
+    pub watchdog_s: Option<u32>,
 }
 
 impl Default for Params {
@@ -129,6 +134,7 @@ impl Default for Params {
             timeout_s: 600,
             fault: None,
             is_rechecked: true,
+            watchdog_s: None,
         }
     }
 }
@@ -235,6 +241,9 @@ fn apply(params: &mut Params, name: &[u8], value: &[u8]) -> Applied {
         b"dump_recheck" => number(value)
             .filter(|&value| value <= 1)
             .map(|value| params.is_rechecked = value == 1),
+        b"dump_watchdog" => number(value)
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .map(|seconds| params.watchdog_s = Some(seconds)),
         b"dump_effort" => effort(value).map(|effort| params.effort = effort),
         b"dump_fault" => fault(value).map(|fault| params.fault = Some(fault)),
         b"dump_to" => to(value).map(|to| params.to = to),
@@ -275,6 +284,7 @@ fn fault(value: &[u8]) -> Option<InjectedFault> {
     let kind = match parts.next() {
         None | Some(b"panic") => Fault::Panic,
         Some(b"abort") => Fault::Abort,
+        Some(b"hang") => Fault::Hang,
         Some(_) => return None,
     };
     let is_reading = match parts.next() {
@@ -335,6 +345,7 @@ mod tests {
                     timeout_s: 600,
                     fault: None,
                     is_rechecked: true,
+                    watchdog_s: None,
                 },
                 Vec::new()
             )
@@ -344,7 +355,7 @@ mod tests {
     #[test]
     fn bootargs_with_all_parameters_are_read() {
         let (params, problems) =
-            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_recheck=0 dump_effort=1 dump_fault=7:abort:reading quiet");
+            parse_all(b"console=ttyAMA0 dump_level=0x1f dump_then=halt\tdump_rounds=3 dump_timeout=0 dump_to=semihosting dump_recheck=0 dump_effort=1 dump_fault=7:abort:reading dump_watchdog=15 quiet");
         assert_eq!(
             params,
             Params {
@@ -359,7 +370,8 @@ mod tests {
                     kind: Fault::Abort,
                     is_reading: true,
                 }),
-                is_rechecked: false
+                is_rechecked: false,
+                watchdog_s: Some(15),
             }
         );
         assert!(problems.is_empty());
@@ -384,7 +396,7 @@ mod tests {
     #[test]
     fn parameter_malformed_keeps_the_default_and_is_named() {
         let (params, problems) =
-            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99 dump_recheck=2 dump_fault=x dump_fault=1:flood");
+            parse_all(b"dump_level=32 dump_then=explode dump_rounds=0 dump_timeout=-1 dump_level dump_to=moon dump_effort=99 dump_recheck=2 dump_fault=x dump_fault=1:flood dump_watchdog=soon dump_watchdog=4294967296");
         assert_eq!(params, Params::default());
         assert_eq!(
             problems,
@@ -399,6 +411,8 @@ mod tests {
                 "malformed dump_recheck=\"2\", default kept",
                 "malformed dump_fault=\"x\", default kept",
                 "malformed dump_fault=\"1:flood\", default kept",
+                "malformed dump_watchdog=\"soon\", default kept",
+                "malformed dump_watchdog=\"4294967296\", default kept",
             ]
         );
     }

@@ -142,7 +142,7 @@ pub(crate) fn ask(line: &mut impl Line, clock: &impl Clock, counter_hz: u64) -> 
             ),
             Some(Command::Unknown) => say(line, format_args!("no such command, ? for help")),
             Some(command) => return command,
-            None => line.spent(Work::Idle),
+            None => line.spent(Work::Prompt),
         }
     }
 }

@@ -123,6 +123,9 @@ impl<'a, L: Line, C: Clock> Sending<'a, L, C> {
             match fault.kind {
                 Fault::Panic => panic!("fault injected"),
                 Fault::Abort => provoke(),
+                Fault::Hang => loop {
+                    core::hint::spin_loop();
+                },
             }
         }
     }

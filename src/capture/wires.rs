@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A line made of functions: what a board has, in the shape that the logic wants.
 
-use crate::{Clock, Line};
+use crate::{Clock, Line, Work};
 
 /// A [`Line`] of functions.
 pub struct Wires<'a> {
@@ -19,6 +19,8 @@ pub struct Wires<'a> {
     pub can_set: fn(u32) -> bool,
     /// Sets the rate after all has left.
     pub set_rate: fn(u32) -> bool,
+    /// Learns what the CPU did since the last call.
+    pub spent: &'a dyn Fn(Work),
 }
 
 impl core::fmt::Debug for Wires<'_> {
@@ -54,6 +56,10 @@ impl Line for Wires<'_> {
 
     fn set_rate(&mut self, rate: u32) -> bool {
         (self.set_rate)(rate)
+    }
+
+    fn spent(&mut self, work: Work) {
+        (self.spent)(work);
     }
 }
 

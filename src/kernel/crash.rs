@@ -31,7 +31,7 @@ use machine::exceptions::{
     CapturedRegisters, TrapFrame, capture_registers, continue_on_crash_stack,
 };
 use machine::system_registers::{self, SystemRegisters};
-use machine::{arch, emergency, intc, timer};
+use machine::{arch, emergency, intc, timer, watchdog};
 use spin::Mutex;
 use vmcore::afterimage_notes::{
     self as payloads, CrashKind, KernelInfo, ListWriter, Phase, Reason, Timing,
@@ -291,6 +291,9 @@ extern "C" fn on_crash_stack(_: u64) -> ! {
         chain::leave(None)
     };
     // While the others stop.
+    if let Some(seconds) = watchdog::take_over() {
+        emergency!("  a watchdog runs: it resets the machine after {seconds} s without progress\n");
+    }
     print_summary(&crash);
     fault::at(Place::Stop);
     let stops = stop::wait_for_others(crash.slot);

@@ -133,7 +133,8 @@ impl<'a> Params<'a> {
                 "dump_then" => after::parse(value).map(|then| params.then = then).is_some(),
                 // Parsed elsewhere: crashkernel= by boot-config, dump_* by the capture kernel, the rest when loading.
                 "crashkernel" | "dump_level" | "dump_to" | "dump_effort" | "dump_rounds"
-                | "dump_timeout" | "dump_recheck" | "dump_fault" | "capture_append" => true,
+                | "dump_timeout" | "dump_recheck" | "dump_fault" | "dump_watchdog"
+                | "capture_append" => true,
                 _ => {
                     log::info!(
                         "command line: {key} at byte {} is not ours",

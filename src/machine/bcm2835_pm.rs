@@ -30,6 +30,8 @@ const STOPPED: u32 = 0x102;
 const HALT: u32 = 0x555;
 /// Ticks of 1/65536 s until the reset.
 const SOON: u32 = 10;
+/// The watchdog counts 20 bits of such ticks.
+const LONGEST_S: u32 = 15;
 
 /// Driver over one block.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +40,7 @@ pub(crate) struct Bcm2835Pm<R>(pub(crate) R);
 impl<R: Registers> Bcm2835Pm<R> {
     /// Resets the chip within a moment.
     pub(crate) fn reset(&self) {
-        self.0.write(WATCHDOG, PASSWORD | SOON);
-        let control = self.0.read(RESET_CONTROL) & !(CONFIG | 0xff00_0000);
-        self.0.write(RESET_CONTROL, PASSWORD | control | FULL_RESET);
+        self.reset_after(SOON);
     }
 
     /// Resets the chip and tells the firmware to stay there.
@@ -50,13 +50,27 @@ impl<R: Registers> Bcm2835Pm<R> {
         self.reset();
     }
 
-    /// Turns a running watchdog off. Returns whether one ran.
-    pub(crate) fn stop(&self) -> bool {
-        let was_running = self.0.read(RESET_CONTROL) & CONFIG != 0;
-        if was_running {
-            self.0.write(RESET_CONTROL, PASSWORD | STOPPED);
-        }
-        was_running
+    /// Whether something follows when the watchdog has run out.
+    pub(crate) fn is_running(&self) -> bool {
+        self.0.read(RESET_CONTROL) & CONFIG != 0
+    }
+
+    /// Starts the watchdog, or starts it again; 15 s at most. Returns the seconds until it resets the chip.
+    pub(crate) fn start(&self, seconds: u32) -> u32 {
+        let seconds = seconds.clamp(1, LONGEST_S);
+        self.reset_after(seconds.wrapping_shl(16));
+        seconds
+    }
+
+    /// Turns the watchdog off.
+    pub(crate) fn stop(&self) {
+        self.0.write(RESET_CONTROL, PASSWORD | STOPPED);
+    }
+
+    fn reset_after(&self, ticks: u32) {
+        self.0.write(WATCHDOG, PASSWORD | ticks);
+        let control = self.0.read(RESET_CONTROL) & !(CONFIG | 0xff00_0000);
+        self.0.write(RESET_CONTROL, PASSWORD | control | FULL_RESET);
     }
 }
 
@@ -118,12 +132,28 @@ mod tests {
     }
 
     #[test]
-    fn running_watchdog_is_turned_off_and_another_left_alone() {
+    fn watchdog_is_started_with_20_bits_of_ticks() {
+        // bcm2835_wdt_start: seconds << 16, then WRCFG = full reset; 20 bits at 65,536 Hz are 15 s.
+        for (seconds, taken, ticks) in [
+            (0, 1, 0x1_0000),
+            (2, 2, 0x2_0000),
+            (15, 15, 0xf_0000),
+            (16, 15, 0xf_0000),
+            (u32::MAX, 15, 0xf_0000),
+        ] {
+            let chip = fake(0x102, 0);
+            assert_eq!(Bcm2835Pm(&chip).start(seconds), taken);
+            let wanted = [(0x24, 0x5a00_0000 | ticks), (0x1c, 0x5a00_0122)];
+            assert_eq!(*chip.written.borrow(), wanted, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn running_watchdog_is_told_and_turned_off() {
         let chip = fake(0x122, 0);
-        assert!(Bcm2835Pm(&chip).stop());
+        assert!(Bcm2835Pm(&chip).is_running());
+        Bcm2835Pm(&chip).stop();
         assert_eq!(*chip.written.borrow(), [(0x1c, 0x5a00_0102)]);
-        let chip = fake(0x102, 0);
-        assert!(!Bcm2835Pm(&chip).stop());
-        assert_eq!(*chip.written.borrow(), []);
+        assert!(!Bcm2835Pm(&fake(0x102, 0)).is_running());
     }
 }

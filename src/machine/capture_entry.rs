@@ -16,7 +16,7 @@
 )]
 
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use boot_config::{Dtb, PhysRange};
 use vmcore::{PhysRange as DumpRange, crc32c};
@@ -27,7 +27,7 @@ use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
 use crate::room::{Room, StaticArena};
-use crate::{arch, console, emergency, exceptions, image, reset, restart, room};
+use crate::{arch, console, emergency, exceptions, image, reset, restart, room, watchdog};
 
 /// Longest ELF core header that is believed: 65,535 program headers and more.
 const MAX_CORE_HEADER: u64 = 4 << 20;
@@ -152,8 +152,10 @@ fn bring_up(
         emergency!("Afterimage: console: {error}\n");
     }
     reset::install(&mut space, &dtb);
-    if reset::stop_watchdog() {
-        emergency!("Afterimage: a watchdog was running: it is off now\n");
+    if let Some(seconds) = watchdog::take_over() {
+        emergency!(
+            "Afterimage: a watchdog runs: it resets the machine after {seconds} s without progress\n"
+        );
     }
 
     let mut readable = Readable::new();
@@ -292,9 +294,14 @@ pub fn fail(pc: u64, what: fmt::Arguments<'_>) -> ! {
     leave(end)
 }
 
+/// Set once an end has been begun.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
 /// Ends the capture kernel.
 pub fn leave(end: End) -> ! {
-    match end {
+    // What ends the machine may fail itself, an SMC that nobody takes for instance; it would so again and again.
+    let is_again = end != End::Restart && IS_ENDING.swap(true, Ordering::AcqRel);
+    match if is_again { End::Halt } else { end } {
         End::Restart => {
             console::drain();
             restart::restart(DTB.load(Ordering::Acquire))
@@ -328,8 +335,9 @@ pub fn power_off() -> ! {
     halt()
 }
 
-/// Stops for ever, memory untouched.
+/// Stops for ever, memory untouched; a watchdog would end that and is turned off.
 pub fn halt() -> ! {
+    watchdog::stop();
     emergency!("Afterimage: halted\n");
     console::drain();
     arch::halt()

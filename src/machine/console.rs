@@ -30,6 +30,7 @@ use crate::mmu::{AddressSpace, MapError};
 use crate::ns16550::Ns16550;
 use crate::pl011::{Pl011, Received, Registers};
 use crate::uart::Uart;
+use crate::watchdog;
 
 /// Longest wait for room in the transmit FIFO, for one byte. At 300 baud a byte takes 33 ms.
 const BYTE_WAIT_US: u64 = 100_000;
@@ -329,6 +330,7 @@ pub fn write_raw(bytes: &[u8]) -> usize {
         }
     }
     STUCK.store(false, Ordering::Relaxed);
+    watchdog::progress();
     bytes.len()
 }
 
@@ -339,6 +341,7 @@ pub fn try_write(bytes: &[u8]) -> usize {
     // A full FIFO says nothing about whether the UART is stuck; a byte taken says that it is not.
     if written > 0 {
         STUCK.store(false, Ordering::Relaxed);
+        watchdog::progress();
     }
     written
 }

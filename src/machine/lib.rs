@@ -37,6 +37,8 @@ mod mmio;
 #[cfg(any(target_os = "none", test))]
 pub mod mmu;
 pub mod no_heap;
+#[cfg(any(target_os = "none", test))]
+mod npcm_watchdog;
 pub mod ns16550;
 #[cfg(target_os = "none")]
 pub mod old_memory;
@@ -72,5 +74,7 @@ pub mod system_registers;
 #[cfg(target_os = "none")]
 pub mod timer;
 pub mod uart;
+#[cfg(target_os = "none")]
+pub mod watchdog;
 #[cfg(target_os = "none")]
 pub mod way_out;

@@ -23,6 +23,7 @@ use vmcore::{FaultCause, PhysMemory, ReadFault};
 use crate::exceptions::{copy_guarded, is_zero_guarded};
 use crate::layout::{BLOCK_SIZE, PAGE_SIZE};
 use crate::mmu::{AddressSpace, MapError, PageWindow};
+use crate::watchdog;
 
 /// RAM that may be read.
 pub type Readable = RangeSet<MAX_FREE_RANGES>;
@@ -80,6 +81,7 @@ impl OldMemory {
     }
 
     fn check(&mut self, pa: u64, len: u64) -> Result<(), ReadFault> {
+        watchdog::progress();
         let not_ram = ReadFault {
             address: pa,
             cause: FaultCause::NotRam,

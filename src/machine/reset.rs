@@ -22,7 +22,7 @@ use crate::arch::Deadline;
 use crate::bcm2835_pm::Bcm2835Pm;
 use crate::mmio::Block;
 use crate::mmu::AddressSpace;
-use crate::{emergency, psci};
+use crate::{emergency, psci, watchdog};
 
 /// Bytes of the power management block that are used.
 const PM_LEN: u64 = 0x28;
@@ -50,7 +50,7 @@ impl fmt::Display for Error {
     }
 }
 
-fn pm() -> Option<Bcm2835Pm<Block>> {
+pub(crate) fn pm() -> Option<Bcm2835Pm<Block>> {
     let base = PM.load(Ordering::Acquire);
     // SAFETY: only `install` stores here, an address at which `map_device` mapped the registers for good.
     (base != 0).then(|| Bcm2835Pm(unsafe { Block::new(base, PM_LEN) }))
@@ -70,11 +70,7 @@ pub fn install(space: &mut AddressSpace, dtb: &Dtb<'_>) {
         },
         Err(error) => emergency!("Afterimage: device tree, power management: {error}\n"),
     }
-}
-
-/// Turns off a watchdog that the crashed kernel left running: it would bite before a dump is over. Returns whether one ran.
-pub fn stop_watchdog() -> bool {
-    pm().is_some_and(|pm| pm.stop())
+    watchdog::install(space, dtb);
 }
 
 /// Resets the machine. Returns only if that is not possible.

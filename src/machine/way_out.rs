@@ -13,8 +13,8 @@
     )
 )]
 
-use crate::console;
 use crate::semihosting::HostFile;
+use crate::{console, watchdog};
 
 /// An open way out.
 #[derive(Debug)]
@@ -34,7 +34,13 @@ impl WayOut {
     /// Takes what it can of `bytes` and returns how many that were.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         match &mut self.0 {
-            Some(file) => file.write(bytes),
+            Some(file) => {
+                let taken = file.write(bytes);
+                if taken > 0 {
+                    watchdog::progress();
+                }
+                taken
+            }
             None => console::try_write(bytes),
         }
     }

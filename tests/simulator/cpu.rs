@@ -44,7 +44,7 @@ impl Cpu {
     #[must_use]
     pub fn ns(&self, work: Work) -> Option<u64> {
         match work {
-            Work::Idle => None,
+            Work::Idle | Work::Prompt => None,
             // A page that is free is not looked at, but a bit of the map is.
             Work::Pages(pages) => Some(u64::from(pages) * self.page_ns + 50),
             Work::Hashed => Some(self.hash_ns),

@@ -48,7 +48,11 @@ fn read(dtb: &Dtb<'_>) {
         dtb.usable_memory(),
     );
     let _ = (dtb.cpus::<8>(), dtb.psci(), dtb.gic(), dtb.arch_timer());
-    let _ = (dtb.bcm2836_interrupts(), dtb.bcm2835_pm());
+    let _ = (
+        dtb.bcm2836_interrupts(),
+        dtb.bcm2835_pm(),
+        dtb.npcm_watchdog(),
+    );
     if let Ok(Some(console)) = dtb.console() {
         assert!(!console.registers.is_empty());
         let _ = console.is_compatible("arm,pl011");

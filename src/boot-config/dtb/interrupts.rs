@@ -169,6 +169,17 @@ impl<'a> Dtb<'a> {
         }
     }
 
+    /// Returns the first watchdog of a Nuvoton NPCM7xx or NPCM8xx (nuvoton,npcm-wdt.yaml); `None` without one.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its registers.
+    pub fn npcm_watchdog(&self) -> Result<Option<PhysRange>, DtbError> {
+        match self.find_compatible(&["nuvoton,npcm750-wdt"]) {
+            Some(node) => node.registers(0),
+            None => Ok(None),
+        }
+    }
+
     /// Returns the timer's interrupts; `None` when there is no timer node.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use machine::{arch, console, emergency, reset};
+use machine::{arch, console, emergency, reset, watchdog};
 use wire::Next;
 
 /// Until the command line is known the machine halts: a crash that early would come again and again.
@@ -39,6 +39,8 @@ pub(super) fn go(why: &str) -> ! {
     if let Some(error) = refused {
         emergency!("{name} failed: {error}\n");
     }
+    // It would end that.
+    watchdog::stop();
     emergency!("Halted\n");
     console::drain();
     arch::halt()

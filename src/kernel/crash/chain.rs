@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use machine::exceptions::continue_on_crash_stack;
 use machine::region::{ArmedCopy, COPIES};
-use machine::{arch, console, emergency, intc, timer};
+use machine::{arch, console, emergency, intc, timer, watchdog};
 use sha2::{Digest, Sha256};
 use vmcore::Registers;
 use vmcore::afterimage_notes::{CopyState, FALLBACK, Fallback, FallbackLevel, Phase};
@@ -129,6 +129,7 @@ fn enter(copy: ArmedCopy, number: usize, states: [CopyState; COPIES]) -> ! {
     say_level(level, states);
     emergency!("  entering {name}\n");
     console::drain();
+    watchdog::progress();
     reach(Phase::Jump);
     notes::append_machine(|writer| write_timings(writer, &[Phase::Verified, Phase::Jump]));
     copy.enter()

@@ -121,6 +121,7 @@ fn pi_3_has_no_gic_but_two_controllers_of_its_own() {
             trigger: Trigger::Level,
         })
     };
+    assert_eq!(dtb.npcm_watchdog(), Ok(None));
     // QA7 rev3.4, section 4.6: sources 1 to 3 are the timers CNTPNS, CNTHP and CNTV.
     let timer = dtb.arch_timer().unwrap().unwrap();
     assert_eq!(
