@@ -212,6 +212,9 @@ fn bring_up(
     reset::install(&mut space, &dtb);
     // The stub tells CPUs apart by what is known of them.
     cpus::list(&dtb, &map)?;
+    if params.stops_by_irq {
+        gic::leave_group0();
+    }
     if let Some(location) = interrupt_controller(&dtb)? {
         intc::map(&mut space, location).map_err(Failure::Interrupts)?;
         if let (3, intc::Location::Gic(location)) = (entry.exception_level, location) {

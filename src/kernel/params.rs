@@ -54,6 +54,8 @@ pub(crate) struct Params<'a> {
     pub(crate) watch: watch::Policy,
     /// What follows a dump that this kernel sends itself.
     pub(crate) then: Next,
+    /// `crash_stop=irq`: the others are asked to stop by IRQ, as where firmware owns the GIC's Group 0.
+    pub(crate) stops_by_irq: bool,
 }
 
 /// Sequence that stands for BREAK on lines without one.
@@ -73,6 +75,7 @@ impl<'a> Params<'a> {
             semihosting: false,
             watch: watch::Policy::DEFAULT,
             then: Next::Reboot,
+            stops_by_irq: false,
         };
         let mut lkdtm_cpu = 0;
         for parameter in parameters(line) {
@@ -105,6 +108,9 @@ impl<'a> Params<'a> {
                 }
                 "maxcpus" | "nr_cpus" => number(value)
                     .map(|most| params.max_cpus = (most as usize).max(1))
+                    .is_some(),
+                "crash_stop" => stops_by_irq(value)
+                    .map(|by_irq| params.stops_by_irq = by_irq)
                     .is_some(),
                 "fault" => crate::fault::plan(value),
                 "semihosting" => flag(value).map(|on| params.semihosting = on).is_some(),
@@ -162,6 +168,14 @@ fn capture_source(value: &str) -> Option<CaptureSource<'_>> {
         "embedded" => Some(CaptureSource::Embedded),
         "none" => Some(CaptureSource::None),
         _ => source(value).map(CaptureSource::Outside),
+    }
+}
+
+fn stops_by_irq(value: &str) -> Option<bool> {
+    match value {
+        "irq" => Some(true),
+        "fiq" => Some(false),
+        _ => None,
     }
 }
 

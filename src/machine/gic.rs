@@ -5,13 +5,14 @@
 //! stub (decision 5). Whether Group 0 is ours is probed; where firmware owns it the stop request is a Group-1 SGI.
 //! Sources: Arm IHI 0048 (GICv2), IHI 0069 (GICv3). What a crash does takes no lock and waits for nothing.
 
+mod groups;
 mod provoke;
 mod quiesce;
 mod state;
 
 use core::arch::asm;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use arm_gic::gicv2::GicV2;
 use arm_gic::gicv3::{GicCpuInterface, GicV3, Group, SecureIntGroup};
@@ -22,6 +23,7 @@ use crate::layout::MAX_CPUS;
 use crate::mmio::Block;
 use crate::mmu::{AddressSpace, MapError};
 
+pub use groups::{leave_group0, owns_group0};
 pub(crate) use provoke::{enable_lpis, leave_interrupts};
 pub use quiesce::{quiesce, quiesce_own};
 pub use state::{each_register, version};
@@ -104,7 +106,6 @@ static V2_PHYSICAL: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static REDISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
 static REDISTRIBUTOR_SPAN: AtomicU64 = AtomicU64::new(0);
 static OWN_REDISTRIBUTOR: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
-static OWNS_GROUP0: AtomicBool = AtomicBool::new(false);
 
 fn block(address: &AtomicU64, len: u64) -> Option<Block> {
     let base = address.load(Ordering::Acquire);
@@ -131,11 +132,6 @@ fn cpu_interface() -> Option<Block> {
 /// Physical addresses of a GICv2's distributor and CPU interface, 0 for GICv3.
 pub(crate) fn v2_physical() -> [u64; 2] {
     V2_PHYSICAL.each_ref().map(|it| it.load(Ordering::Acquire))
-}
-
-/// Whether the stop request can be a Group-0 SGI; known after [`init`].
-pub fn owns_group0() -> bool {
-    OWNS_GROUP0.load(Ordering::Acquire)
 }
 
 /// Maps the registers.
@@ -214,9 +210,9 @@ pub fn init() -> Result<(), Error> {
     if cpu_interface().is_some() {
         distributor.write(GICD_CTLR, 0);
         for word in 0..=lines(distributor) {
-            distributor.write(GICD_IGROUPR + 4 * word, u32::MAX);
+            distributor.write(GICD_IGROUPR + 4 * word, groups::of_others());
         }
-        probe_group0(distributor, GICD_IGROUPR);
+        groups::probe(distributor, GICD_IGROUPR);
         distributor.write(GICD_CTLR, if owns_group0() { 3 } else { 1 });
     } else {
         let own = find_redistributor()?;
@@ -224,7 +220,7 @@ pub fn init() -> Result<(), Error> {
             gic.setup(cpu);
             Ok(())
         })?;
-        probe_group0(own, GICR_SGI_FRAME + GICD_IGROUPR);
+        groups::probe(own, GICR_SGI_FRAME + GICD_IGROUPR);
         with_v3(|gic, _| {
             if owns_group0() {
                 gic.gicd_set_control(arm_gic::gicv3::registers::GicdCtlr::EnableGrp0);
@@ -250,7 +246,7 @@ pub fn init_cpu() -> Result<(), Error> {
             if owns_group0() {
                 !(1 << STOP_INTID)
             } else {
-                u32::MAX
+                groups::of_others()
             },
         );
         with_v2(|gic| {
@@ -304,7 +300,7 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
     };
     if let (Some(distributor), Some(_)) = (distributor(), cpu_interface()) {
         with_v2(|gic| {
-            gic.set_group(id, InterruptGroup::Group1);
+            gic.set_group(id, groups::of_other());
             gic.set_interrupt_priority(id, 0x80);
             Ok(())
         })?;
@@ -408,13 +404,6 @@ pub fn send_stop() {
 /// Number of the last word of 32 interrupts (GICD_TYPER.ITLinesNumber).
 fn lines(distributor: Block) -> u64 {
     u64::from(distributor.read(GICD_TYPER) & 0x1f)
-}
-
-/// Group 0 is ours when IGROUPR can be written and read back.
-fn probe_group0(registers: Block, register: u64) {
-    let pattern = !(1 << STOP_INTID);
-    registers.write(register, pattern);
-    OWNS_GROUP0.store(registers.read(register) == pattern, Ordering::Release);
 }
 
 /// Finds the redistributor whose affinity is this CPU's.

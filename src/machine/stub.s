@@ -95,7 +95,7 @@ stub_hvc:
         ldp     x0, x1, [sp], #16
         ldp     x2, x3, [sp], #16
         ldr     x3, ={STUB_OPEN}
-.irp call, stub_open, stub_close, stub_jump, stub_last_fault, stub_group0, stub_start, stub_parked
+.irp call, stub_open, stub_close, stub_jump, stub_last_fault, stub_group0, stub_start, stub_parked, stub_park
         cmp     x0, x3                          // in the order of their numbers
         b.eq    \call
         add     x3, x3, #1
@@ -111,6 +111,11 @@ stub_parked:
         ldr     x0, [x3, #16]
         mov     x3, xzr
         eret
+
+// A CPU that was stopped at EL1, by IRQ, and has saved what there is to save.
+stub_park:
+        sub     sp, sp, #32                     // as in stub_fiq: below the top of this CPU's stack
+        b       stub_park_here
 
 // As for CPU_ON below: only with this kernel's SecondaryArguments, whose first word is the CPU slot.
 stub_start:
@@ -443,6 +448,7 @@ stub_fiq:
         ldr     x0, ={PSCI_CPU_OFF}
         smc     #0
 4:      // No PSCI, or it refused: parked here, in the crash region. Nothing wakes this CPU: its timers are off, its mailbox is empty.
+stub_park_here:
         msr     cntv_ctl_el0, xzr
         msr     cntp_ctl_el0, xzr
         adr     x0, stub_vectors + {STUB_STATE}

@@ -161,7 +161,9 @@ fn save_and_turn_off(registers: &Registers, status: StopStatus) -> ! {
     if let Some(own) = STATUS.get(slot) {
         own.store(status.code(), Ordering::Release);
     }
-    // Refused, or no PSCI: halted with everything masked, which the winner sees as not confirmed off.
+    // Refused, or no PSCI: the stub parks it in the region. Without a stub it is halted with everything masked, in this kernel's memory, which the
+    // winner sees as neither confirmed off nor parked.
     let _ = psci::cpu_off();
+    region::stub::park();
     arch::halt()
 }

@@ -20,8 +20,9 @@ const STUB_LAST_FAULT: u32 = STUB_OPEN + 3;
 const STUB_GROUP0: u32 = STUB_OPEN + 4;
 const STUB_START: u32 = STUB_OPEN + 5;
 const STUB_PARKED: u32 = STUB_OPEN + 6;
+const STUB_PARK: u32 = STUB_OPEN + 7;
 /// A call that the stub does not know.
-const STUB_UNKNOWN: u32 = STUB_OPEN + 7;
+const STUB_UNKNOWN: u32 = STUB_OPEN + 8;
 /// Understood by the early EL2 vectors only.
 pub(crate) const STUB_INSTALL: u32 = STUB_OPEN + 0xf;
 
@@ -188,6 +189,13 @@ pub(crate) fn is_waiting(slot: usize) -> bool {
 /// Whether the CPU of `slot` has come to the loop in the region that it never leaves.
 pub fn is_parked(slot: usize) -> bool {
     is_installed() && park_state(slot) == PARK_STOPPED
+}
+
+/// Parks this CPU in the region for good, its registers saved and its interrupts quiet. Returns only without a stub.
+pub fn park() {
+    if is_installed() {
+        call_stub(STUB_PARK);
+    }
 }
 
 /// Starts a waiting CPU at `entry` with `arguments` in x0, both physical. Returns whether the stub agreed.
