@@ -302,3 +302,56 @@ pub(crate) const PI_3: &str = r#"/dts-v1/;
     };
 };
 "#;
+
+/// The parts of Linux's bcm2712-rpi-5-b.dts that are read here.
+pub(crate) const PI_5: &str = r#"/dts-v1/;
+/ {
+    #address-cells = <2>;
+    #size-cells = <2>;
+    interrupt-parent = <&gic>;
+    model = "Raspberry Pi 5";
+    compatible = "raspberrypi,5-model-b", "brcm,bcm2712";
+    aliases { serial10 = "/soc@107c000000/serial@7d001000"; };
+    chosen { stdout-path = "serial10:115200n8"; };
+    memory@0 { device_type = "memory"; reg = <0 0 0 0x28000000>; };
+    clk_uart: clk-uart { compatible = "fixed-clock"; #clock-cells = <0>; clock-frequency = <9216000>; };
+    clk_vpu: clk-vpu { compatible = "fixed-clock"; #clock-cells = <0>; clock-frequency = <750000000>; };
+    cpus {
+        #address-cells = <1>;
+        #size-cells = <0>;
+        cpu@0 { device_type = "cpu"; compatible = "arm,cortex-a76"; reg = <0>; enable-method = "psci"; };
+        cpu@1 { device_type = "cpu"; compatible = "arm,cortex-a76"; reg = <0x100>; enable-method = "psci"; };
+        cpu@2 { device_type = "cpu"; compatible = "arm,cortex-a76"; reg = <0x200>; enable-method = "psci"; };
+        cpu@3 { device_type = "cpu"; compatible = "arm,cortex-a76"; reg = <0x300>; enable-method = "psci"; };
+    };
+    psci { method = "smc"; compatible = "arm,psci-1.0", "arm,psci-0.2"; };
+    reserved-memory {
+        ranges;
+        #address-cells = <2>;
+        #size-cells = <2>;
+        atf@0 { reg = <0 0 0 0x80000>; no-map; };
+        linux,cma { compatible = "shared-dma-pool"; size = <0 0x4000000>; reusable; alloc-ranges = <0 0 0 0x40000000>; };
+    };
+    timer { compatible = "arm,armv8-timer"; interrupts = <1 13 0xf08 1 14 0xf08 1 11 0xf08 1 10 0xf08>; };
+    soc@107c000000 {
+        compatible = "simple-bus";
+        ranges = <0 0x10 0 0x80000000>;
+        #address-cells = <1>;
+        #size-cells = <1>;
+        interrupt-controller@7cd00000 { compatible = "brcm,bcm2836-l1-intc"; reg = <0x7cd00000 0x100>; };
+        serial@7d001000 {
+            compatible = "arm,pl011", "arm,primecell";
+            reg = <0x7d001000 0x200>;
+            interrupts = <0 121 4>;
+            clocks = <&clk_uart>, <&clk_vpu>;
+            clock-names = "uartclk", "apb_pclk";
+        };
+        gic: interrupt-controller@7fff9000 {
+            compatible = "arm,gic-400";
+            reg = <0x7fff9000 0x1000>, <0x7fffa000 0x2000>, <0x7fffc000 0x2000>, <0x7fffe000 0x2000>;
+            interrupt-controller;
+            #interrupt-cells = <3>;
+        };
+    };
+};
+"#;

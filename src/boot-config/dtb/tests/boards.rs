@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dtb::exercise::exercise;
-use crate::dtb::testing::{PI, PI_3, VIRT, dtc};
+use crate::dtb::testing::{PI, PI_3, PI_5, VIRT, dtc};
 use crate::range::PhysAddr;
 use crate::testing::config;
 use proptest::prelude::*;
@@ -148,6 +148,79 @@ fn pi_3_has_no_gic_but_two_controllers_of_its_own() {
     }
 }
 
+static PI_5_BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| dtc("dts", "dtb", PI_5.as_bytes()).0);
+
+/// Reads from a tree of a Raspberry Pi 5 all that a kernel boots by.
+fn assert_is_pi_5(blob: &[u8]) {
+    let dtb = Dtb::validate(blob).unwrap();
+    assert_eq!(dtb.model(), Some("Raspberry Pi 5"));
+    assert_eq!(dtb.ram().unwrap().as_slice(), [range(0, 0x2800_0000)]);
+    let atf = ReservedRegion {
+        name: "atf@0",
+        range: range(0, 0x8_0000),
+        is_no_map: true,
+    };
+    assert!(dtb.reserved_memory().unwrap().iter().eq([atf]));
+    let psci = Psci {
+        conduit: Conduit::Smc,
+        version: PsciVersion::V1_0,
+    };
+    assert_eq!(dtb.psci(), Ok(Some(psci)));
+    let cpus = dtb.cpus::<8>().unwrap();
+    let expected = [0, 0x100, 0x200, 0x300].map(|mpidr| Cpu {
+        mpidr,
+        enable_method: EnableMethod::Psci,
+    });
+    assert!(cpus.iter().eq(expected));
+    let gic = Gic::V2 {
+        distributor: range(0x10_7fff_9000, 0x1000),
+        cpu_interface: range(0x10_7fff_a000, 0x2000),
+    };
+    assert_eq!(dtb.gic(), Ok(Some(gic)));
+    // The block is there, and interrupts go to the GIC.
+    assert_eq!(dtb.bcm2836_interrupts(), Ok(None));
+    assert_eq!(dtb.bcm2835_pm(), Ok(None));
+    let level = |intid| {
+        Some(Interrupt {
+            intid,
+            trigger: Trigger::Level,
+        })
+    };
+    let timer = dtb.arch_timer().unwrap().unwrap();
+    assert_eq!(
+        (timer.physical, timer.virtual_, timer.hypervisor),
+        (level(30), level(27), level(26))
+    );
+    let console = dtb.console().unwrap().unwrap();
+    assert_eq!(console.model, UartModel::Pl011);
+    assert_eq!(console.registers, range(0x10_7d00_1000, 0x200));
+    assert_eq!(
+        (console.baud, console.clock_hz),
+        (Some(115_200), Some(9_216_000))
+    );
+    assert_eq!(console.interrupt, level(32 + 121));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn pi_5_has_all_that_its_kernel_needs_in_its_tree() {
+    assert_is_pi_5(&PI_5_BLOB);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "reads a file")]
+fn pi_5_is_read_from_debians_own_tree() {
+    // Fetched by `scripts/test`; the portable crates are tested without it, too.
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/device-trees/bcm2712-rpi-5-b.dtb"
+    );
+    match std::fs::read(path) {
+        Ok(blob) => assert_is_pi_5(&blob),
+        Err(error) => std::println!("NOT RUN: {path}: {error}"),
+    }
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
 fn interrupts_that_a_bcm2836_does_not_have_are_rejected() {
@@ -218,10 +291,10 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "runs dtc")]
     fn mutated_boards_neither_panic_nor_hang(
-        board in 0..3_usize,
+        board in 0..4_usize,
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut blob = [&VIRT_BLOB, &PI_BLOB, &PI_3_BLOB][board].to_vec();
+        let mut blob = [&VIRT_BLOB, &PI_BLOB, &PI_3_BLOB, &PI_5_BLOB][board].to_vec();
         for (index, byte) in changes {
             *index.get_mut(&mut blob[..]) = byte;
         }
@@ -231,10 +304,10 @@ proptest! {
     #[test]
     #[cfg_attr(miri, ignore = "runs dtc")]
     fn boards_with_mutated_cells_neither_panic_nor_hang(
-        board in 0..3_usize,
+        board in 0..4_usize,
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0_u32..12), 1..4),
     ) {
-        let mut blob = [&VIRT_BLOB, &PI_BLOB, &PI_3_BLOB][board].to_vec();
+        let mut blob = [&VIRT_BLOB, &PI_BLOB, &PI_3_BLOB, &PI_5_BLOB][board].to_vec();
         for (index, cell) in changes {
             let at = index.index(blob.len() / 4) * 4;
             blob[at..at + 4].copy_from_slice(&cell.to_be_bytes());
