@@ -48,8 +48,12 @@ fn assert_boot_files(dir: &Path, append: &str) {
         );
     }
     for (name, model) in [
+        ("bcm2837-rpi-3-a-plus.dtb", "Raspberry Pi 3 Model A+"),
         ("bcm2837-rpi-3-b.dtb", "Raspberry Pi 3 Model B"),
+        ("bcm2837-rpi-3-b-plus.dtb", "Raspberry Pi 3 Model B+"),
         ("bcm2711-rpi-4-b.dtb", "Raspberry Pi 4 Model B"),
+        ("bcm2711-rpi-400.dtb", "Raspberry Pi 400"),
+        ("bcm2712-rpi-5-b.dtb", "Raspberry Pi 5"),
     ] {
         let tree = fs::read(dir.join(name)).expect("a device tree");
         let source = device_tree::decompile(&tree).text;
@@ -70,7 +74,8 @@ fn directory_gets_what_a_pi_needs_and_the_missing_firmware_is_named() {
         done.stderr
     );
     if !has_firmware {
-        let said = "no Pi boots without it: bootcode.bin start.elf fixup.dat start4.elf fixup4.dat";
+        let said =
+            "no Pi 3 or 4 boots without it: bootcode.bin start.elf fixup.dat start4.elf fixup4.dat";
         assert!(done.stderr.contains(said), "{}", done.stderr);
     }
     // With the firmware of an earlier system there, or from elsewhere, all is well.

@@ -193,12 +193,16 @@ pack_initramfs() {
 # Where device trees of real boards are kept, by the names that Linux gives them.
 BOARD_TREES=$TARGET_DIR/device-trees
 
-# Leaves Debian's device trees of the boards that are tested in BOARD_TREES; done once. They are part of the kernel package for real boards, of
+# The Raspberry Pis whose trees go on a boot partition: the firmware looks for the one of the board that it finds itself on.
+PI_TREES=(bcm2837-rpi-3-a-plus bcm2837-rpi-3-b bcm2837-rpi-3-b-plus bcm2711-rpi-4-b bcm2711-rpi-400 bcm2712-rpi-5-b)
+
+# Leaves Debian's device trees of those and of the other boards that are tested in BOARD_TREES; done once. They are part of the kernel package for real boards, of
 # which nothing else is kept.
 ensure_board_trees() {
-    local apt=$BOARD_TREES/apt kernel tree
-    local trees=(broadcom/bcm2837-rpi-3-b broadcom/bcm2711-rpi-4-b broadcom/bcm2712-rpi-5-b xilinx/zynqmp-zcu102-rev1.0)
-    [ ! -s "$BOARD_TREES/version" ] || return 0
+    local apt=$BOARD_TREES/apt kernel tree is_done=yes
+    local trees=("${PI_TREES[@]/#/broadcom/}" xilinx/zynqmp-zcu102-rev1.0)
+    for tree in "${trees[@]}"; do [ -s "$BOARD_TREES/${tree##*/}.dtb" ] || is_done=no; done
+    [ $is_done = no ] || [ ! -s "$BOARD_TREES/version" ] || return 0
     have dpkg-deb || fail "there is no dpkg-deb" "the device trees come in a Debian package; use a Debian or Ubuntu machine"
     apt_root "$LINUX_SUITE" "$apt"
     kernel=$(kernel_package "$apt" linux-image-arm64)
