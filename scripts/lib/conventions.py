@@ -27,6 +27,8 @@ CRASH_PATH = [
     "src/machine/capture_entry.rs",
     "src/machine/console.rs",
     "src/machine/exceptions.rs",
+    "src/machine/gic_v2.rs",
+    "src/machine/gic_v3.rs",
     "src/machine/gic/quiesce.rs",
     "src/machine/gic/state.rs",
     "src/machine/intc.rs",

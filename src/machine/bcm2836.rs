@@ -166,31 +166,7 @@ const fn bank(registers: u64, intid: u32) -> u64 {
 mod tests {
     extern crate std;
     use super::*;
-    use std::cell::RefCell;
-    use std::vec::Vec;
-
-    /// Registers of plain memory that remember what was written, in order.
-    #[derive(Default)]
-    struct Fake {
-        words: RefCell<std::collections::BTreeMap<u64, u32>>,
-        written: RefCell<Vec<(u64, u32)>>,
-    }
-
-    impl Fake {
-        fn set(&self, offset: u64, value: u32) {
-            self.words.borrow_mut().insert(offset, value);
-        }
-    }
-
-    impl Registers for &Fake {
-        fn read(&self, offset: u64) -> u32 {
-            self.words.borrow().get(&offset).copied().unwrap_or(0)
-        }
-        fn write(&self, offset: u64, value: u32) {
-            self.written.borrow_mut().push((offset, value));
-            self.set(offset, value);
-        }
-    }
+    use crate::fake_registers::Fake;
 
     fn both<'a>(local: &'a Fake, shared: &'a Fake) -> Bcm2836<&'a Fake> {
         Bcm2836 {

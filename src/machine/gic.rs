@@ -19,36 +19,24 @@ use arm_gic::gicv3::{GicCpuInterface, GicV3, Group, SecureIntGroup};
 use arm_gic::{IntId, InterruptGroup, Trigger, UniqueMmioPointer};
 
 use crate::arch;
+use crate::gic_v2::{self, GicV2 as V2, Groups};
+use crate::gic_v3::{self, GICR_SGI_FRAME, REDISTRIBUTOR_LEN};
 use crate::layout::MAX_CPUS;
 use crate::mmio::Block;
 use crate::mmu::{AddressSpace, MapError};
 
+pub(crate) use crate::gic_v2::GICD_IGROUPR;
 pub use groups::{leave_group0, owns_group0};
 pub(crate) use provoke::{enable_lpis, leave_interrupts};
 pub use quiesce::{quiesce, quiesce_own};
 pub use state::{each_register, version};
 
 /// Interrupt id of the stop request, an SGI.
-pub const STOP_INTID: u32 = 7;
+pub const STOP_INTID: u32 = gic_v2::STOP_INTID;
 
 const DISTRIBUTOR_LEN: u64 = 0x1_0000;
 const V2_DISTRIBUTOR_LEN: u64 = 0x1000;
-const REDISTRIBUTOR_LEN: u64 = 0x2_0000;
 const CPU_INTERFACE_LEN: u64 = 0x1000;
-
-const GICD_CTLR: u64 = 0;
-const GICD_TYPER: u64 = 4;
-pub(crate) const GICD_IGROUPR: u64 = 0x80;
-const GICD_ITARGETSR: u64 = 0x800;
-const GICD_SGIR: u64 = 0xf00;
-const GICC_CTLR: u64 = 0;
-const GICC_PMR: u64 = 4;
-const GICC_IAR: u64 = 0xc;
-const GICC_EOIR: u64 = 0x10;
-/// The SGI and PPI frame of a redistributor lies behind its control frame.
-const GICR_SGI_FRAME: u64 = 0x1_0000;
-const GICR_TYPER: u64 = 8;
-const GICR_TYPER_HIGH: u64 = 0xc;
 
 /// Where the interrupt controller's registers are (physical).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +117,14 @@ fn cpu_interface() -> Option<Block> {
     block(&CPU_INTERFACE, CPU_INTERFACE_LEN)
 }
 
+/// A GICv2's registers; `None` with another controller.
+fn v2() -> Option<V2<Block>> {
+    Some(V2 {
+        distributor: distributor()?,
+        interface: cpu_interface()?,
+    })
+}
+
 /// Physical addresses of a GICv2's distributor and CPU interface, 0 for GICv3.
 pub(crate) fn v2_physical() -> [u64; 2] {
     V2_PHYSICAL.each_ref().map(|it| it.load(Ordering::Acquire))
@@ -179,7 +175,7 @@ pub fn adopt_from_el3(location: Location) {
     let Some(registers) = distributor() else {
         return;
     };
-    let words = lines(registers) + 1;
+    let words = gic_v2::lines(&registers) + 1;
     let (distributor, redistributor, interface) = match location {
         Location::V2 {
             distributor,
@@ -204,23 +200,20 @@ pub fn adopt_from_el3(location: Location) {
 /// # Errors
 /// No redistributor for this CPU, or what the driver refused.
 pub fn init() -> Result<(), Error> {
-    let Some(distributor) = distributor() else {
+    if distributor().is_none() {
         return Ok(());
-    };
-    if cpu_interface().is_some() {
-        distributor.write(GICD_CTLR, 0);
-        for word in 0..=lines(distributor) {
-            distributor.write(GICD_IGROUPR + 4 * word, groups::of_others());
-        }
-        groups::probe(distributor, GICD_IGROUPR);
-        distributor.write(GICD_CTLR, if owns_group0() { 3 } else { 1 });
+    }
+    if let Some(v2) = v2() {
+        groups::set(v2.init(groups::is_left()));
     } else {
         let own = find_redistributor()?;
         with_v3(|gic, cpu| {
             gic.setup(cpu);
             Ok(())
         })?;
-        groups::probe(own, GICR_SGI_FRAME + GICD_IGROUPR);
+        if !groups::is_left() && gic_v2::owns_group0(&own, GICR_SGI_FRAME + GICD_IGROUPR) {
+            groups::set(Groups::Both);
+        }
         with_v3(|gic, _| {
             if owns_group0() {
                 gic.gicd_set_control(arm_gic::gicv3::registers::GicdCtlr::EnableGrp0);
@@ -236,28 +229,17 @@ pub fn init() -> Result<(), Error> {
 /// # Errors
 /// No redistributor for this CPU, or what the driver refused.
 pub fn init_cpu() -> Result<(), Error> {
-    let Some(distributor) = distributor() else {
+    if distributor().is_none() {
         return Ok(());
-    };
-    if let Some(interface) = cpu_interface() {
-        // SGIs and PPIs are banked: each CPU sets its own groups and priorities.
-        distributor.write(
-            GICD_IGROUPR,
-            if owns_group0() {
-                !(1 << STOP_INTID)
-            } else {
-                groups::of_others()
-            },
-        );
+    }
+    if let Some(v2) = v2() {
+        v2.init_own_groups(groups::get());
         with_v2(|gic| {
             gic.set_interrupt_priority(IntId::sgi(STOP_INTID), 0);
             gic.enable_interrupt(IntId::sgi(STOP_INTID), true)
                 .map_err(|_| Error::Driver)
         })?;
-        interface.write(GICC_PMR, 0xff);
-        // EnableGrp0, EnableGrp1, AckCtl, FIQEn; seen from the non-secure side bit 0 is EnableGrp1. With AckCtl one IAR
-        // serves both groups: QEMU has no GICC_AIAR.
-        interface.write(GICC_CTLR, if owns_group0() { 0b1111 } else { 1 });
+        v2.init_interface(groups::get());
     } else {
         find_redistributor()?;
         with_v3(|gic, cpu| {
@@ -298,21 +280,14 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
     } else {
         Trigger::Level
     };
-    if let (Some(distributor), Some(_)) = (distributor(), cpu_interface()) {
+    if let Some(v2) = v2() {
         with_v2(|gic| {
             gic.set_group(id, groups::of_other());
             gic.set_interrupt_priority(id, 0x80);
             Ok(())
         })?;
         if intid >= 32 {
-            // The CPU's own mask stands in the banked targets of its SGIs (IHI 0048, 4.3.12).
-            let own = distributor.read(GICD_ITARGETSR) & 0xff;
-            let word = GICD_ITARGETSR + u64::from(intid & !3);
-            let shift = 8 * (intid & 3);
-            distributor.write(
-                word,
-                distributor.read(word) & !(0xff << shift) | own << shift,
-            );
+            v2.target_own(intid);
             with_v2(|gic| {
                 gic.set_trigger(id, trigger);
                 Ok(())
@@ -335,19 +310,18 @@ pub fn enable(intid: u32, is_edge: bool) -> Result<(), Error> {
 
 /// Takes the next Group-1 interrupt (on a GICv2 it may be the stop request, too); `None` when it was spurious.
 pub fn acknowledge() -> Option<u32> {
-    let id = match cpu_interface() {
-        Some(interface) => interface.read(GICC_IAR) & 0x3ff,
-        None => u32::from(GicCpuInterface::get_and_acknowledge_interrupt(
-            InterruptGroup::Group1,
-        )?),
-    };
-    (id < 1020).then_some(id)
+    match v2() {
+        Some(v2) => v2.acknowledge(),
+        None => GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)
+            .map(u32::from)
+            .filter(|id| *id < 1020),
+    }
 }
 
 /// Ends a Group-1 interrupt.
 pub fn end(intid: u32) {
-    match cpu_interface() {
-        Some(interface) => interface.write(GICC_EOIR, intid),
+    match v2() {
+        Some(v2) => v2.end(intid),
         None => {
             if let Ok(id) = interrupt_id(intid) {
                 GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
@@ -358,33 +332,21 @@ pub fn end(intid: u32) {
 
 /// Takes and ends a Group-0 interrupt, at EL1. Returns its id.
 pub fn take_group0() -> Option<u32> {
-    let id = match cpu_interface() {
-        Some(interface) => {
-            let id = interface.read(GICC_IAR);
-            if id & 0x3ff < 1020 {
-                interface.write(GICC_EOIR, id);
-            }
-            id & 0x3ff
-        }
+    match v2() {
+        Some(v2) => v2.take(),
         None => {
             let id = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group0)?;
             GicCpuInterface::end_interrupt(id, InterruptGroup::Group0);
-            u32::from(id)
+            Some(u32::from(id)).filter(|id| *id < 1020)
         }
-    };
-    (id < 1020).then_some(id)
+    }
 }
 
 /// Asks all other CPUs to stop.
 pub fn send_stop() {
-    let Some(distributor) = distributor() else {
-        return;
-    };
-    if cpu_interface().is_some() {
-        // All but self; NSATT chooses the group where the GIC has both (IHI 0048, 4.3.15).
-        let group1 = u32::from(!owns_group0()) << 15;
-        distributor.write(GICD_SGIR, 1 << 24 | group1 | STOP_INTID);
-    } else {
+    if let Some(v2) = v2() {
+        v2.send_stop(groups::get());
+    } else if distributor().is_some() {
         // IRM: all but self (IHI 0069, 12.2.14 and 12.2.20). Under the stub these writes trap and are done there.
         let value = 1_u64 << 40 | u64::from(STOP_INTID) << 24;
         if owns_group0() {
@@ -401,30 +363,13 @@ pub fn send_stop() {
     }
 }
 
-/// Number of the last word of 32 interrupts (GICD_TYPER.ITLinesNumber).
-fn lines(distributor: Block) -> u64 {
-    u64::from(distributor.read(GICD_TYPER) & 0x1f)
-}
-
 /// Finds the redistributor whose affinity is this CPU's.
 fn find_redistributor() -> Result<Block, Error> {
     let mpidr = arch::mpidr_affinity();
-    let affinity = ((mpidr >> 32 & 0xff) << 24 | (mpidr & 0xff_ffff)) as u32;
     let no_redistributor = Error::NoRedistributor { mpidr };
     let span = REDISTRIBUTOR_SPAN.load(Ordering::Acquire);
     let all = block(&REDISTRIBUTOR, span).ok_or(no_redistributor)?;
-    // A GICv4 redistributor has two more frames (GICR_TYPER.VLPIS).
-    let mut offset = 0;
-    while all.read(offset + GICR_TYPER_HIGH) != affinity {
-        offset += if all.read(offset + GICR_TYPER) & 2 != 0 {
-            2
-        } else {
-            1
-        } * REDISTRIBUTOR_LEN;
-        if offset >= span {
-            return Err(no_redistributor);
-        }
-    }
+    let offset = gic_v3::find_redistributor(&all, span, mpidr).ok_or(no_redistributor)?;
     let slot = crate::percpu::current_slot();
     let own = OWN_REDISTRIBUTOR.get(slot).ok_or(no_redistributor)?;
     own.store(all.base() + offset, Ordering::Release);

@@ -22,8 +22,14 @@ pub mod capture_entry;
 pub mod console;
 #[cfg(target_os = "none")]
 pub mod exceptions;
+#[cfg(test)]
+mod fake_registers;
 #[cfg(target_os = "none")]
 pub mod gic;
+#[cfg(any(target_os = "none", test))]
+mod gic_v2;
+#[cfg(any(target_os = "none", test))]
+mod gic_v3;
 #[cfg(target_os = "none")]
 pub mod heap;
 #[cfg(target_os = "none")]

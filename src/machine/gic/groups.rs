@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who owns Group 0, whose SGI is the stop request (decision 5), and the groups that follow from it.
+//! Who owns Group 0, whose SGI is the stop request (decision 5), as found out at boot.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arm_gic::InterruptGroup;
 
-use super::STOP_INTID;
-use crate::mmio::Block;
+use crate::gic_v2::Groups;
 
-static OWNS_GROUP0: AtomicBool = AtomicBool::new(false);
-
+/// [`Groups`]; one group until it is known.
+static GROUPS: AtomicU8 = AtomicU8::new(Groups::One as u8);
 /// Set when Group 0 is not to be asked for.
 static IS_LEFT: AtomicBool = AtomicBool::new(false);
 
@@ -18,36 +17,31 @@ pub fn leave_group0() {
     IS_LEFT.store(true, Ordering::Release);
 }
 
-/// Groups of 32 interrupts of a GICv2: 1; where Group 0 is left alone, 0, which without FIQEn is signalled as IRQ by a GIC of one security
-/// state, and is not ours to write by one of two.
-pub(super) fn of_others() -> u32 {
-    if IS_LEFT.load(Ordering::Acquire) {
-        0
-    } else {
-        u32::MAX
-    }
+pub(super) fn is_left() -> bool {
+    IS_LEFT.load(Ordering::Acquire)
+}
+
+pub(super) fn set(groups: Groups) {
+    GROUPS.store(groups as u8, Ordering::Release);
+}
+
+pub(super) fn get() -> Groups {
+    let known = GROUPS.load(Ordering::Acquire);
+    [Groups::Both, Groups::Left]
+        .into_iter()
+        .find(|groups| *groups as u8 == known)
+        .unwrap_or(Groups::One)
 }
 
 /// Whether the stop request can be a Group-0 SGI; known after [`super::init`].
 pub fn owns_group0() -> bool {
-    OWNS_GROUP0.load(Ordering::Acquire)
+    get() == Groups::Both
 }
 
-/// The group of one other interrupt of a GICv2.
+/// The group of an interrupt of a GICv2 other than the stop request.
 pub(super) fn of_other() -> InterruptGroup {
-    if IS_LEFT.load(Ordering::Acquire) {
-        InterruptGroup::Group0
-    } else {
-        InterruptGroup::Group1
+    match get() {
+        Groups::Left => InterruptGroup::Group0,
+        Groups::Both | Groups::One => InterruptGroup::Group1,
     }
-}
-
-/// Group 0 is ours when IGROUPR can be written and read back.
-pub(super) fn probe(registers: Block, register: u64) {
-    if IS_LEFT.load(Ordering::Acquire) {
-        return;
-    }
-    let pattern = !(1 << STOP_INTID);
-    registers.write(register, pattern);
-    OWNS_GROUP0.store(registers.read(register) == pattern, Ordering::Release);
 }

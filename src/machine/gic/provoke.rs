@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interrupts left behind on purpose, for `provoke_state`.
 
-use super::quiesce::GICR_CTLR_ENABLE_LPIS;
-use super::state::{
-    GICD_ISACTIVER, GICD_ISENABLER, GICD_ISPENDR, GICR_CTLR, GICR_PENDBASER, GICR_PROPBASER,
-};
+use super::state::{GICD_ISACTIVER, GICD_ISENABLER, GICD_ISPENDR, GICR_PENDBASER, GICR_PROPBASER};
 use super::{
-    DISTRIBUTOR, GICD_CTLR, GICD_ITARGETSR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN,
-    acknowledge, block, cpu_interface, distributor,
+    DISTRIBUTOR, GICR_SGI_FRAME, OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN, acknowledge, block,
+    cpu_interface, distributor,
 };
 use crate::arch;
+use crate::gic_v2::{GICD_CTLR, GICD_ITARGETSR, GICD_SGIR};
+use crate::gic_v3::{GICR_CTLR, GICR_CTLR_ENABLE_LPIS};
 
 /// Shared interrupts 40 to 47 enabled and pending, 48 active.
 const PENDING: u32 = 0xff << 8;
@@ -30,7 +29,7 @@ pub(crate) fn leave_interrupts() {
             distributor.write(GICD_ITARGETSR + 40 + 4 * word, own * 0x0101_0101);
         }
         // To this CPU only.
-        distributor.write(super::GICD_SGIR, 2 << 24 | 1 << 15 | TAKEN);
+        distributor.write(GICD_SGIR, 2 << 24 | 1 << 15 | TAKEN);
     } else if let Some(own) = OWN_REDISTRIBUTOR
         .get(crate::percpu::current_slot())
         .and_then(|own| block(own, REDISTRIBUTOR_LEN))

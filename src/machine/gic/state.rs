@@ -17,11 +17,11 @@ use core::arch::asm;
 
 use vmcore::afterimage_notes::{GicPart, GicRegister};
 
-use super::quiesce::register_at;
-use super::{
-    GICC_CTLR, GICC_PMR, GICD_CTLR, GICD_IGROUPR, GICD_TYPER, GICR_SGI_FRAME, GICR_TYPER,
-    OWN_REDISTRIBUTOR, REDISTRIBUTOR_LEN, block, cpu_interface, distributor, lines,
+use super::{OWN_REDISTRIBUTOR, block, cpu_interface, distributor};
+use crate::gic_v2::{
+    GICC_APR0, GICC_CTLR, GICC_NSAPR0, GICC_PMR, GICD_CTLR, GICD_IGROUPR, GICD_TYPER, lines,
 };
+use crate::gic_v3::{GICR_CTLR, GICR_SGI_FRAME, GICR_TYPER, REDISTRIBUTOR_LEN, register_at};
 use crate::mmio::Block;
 
 pub(super) const GICD_ISENABLER: u64 = 0x100;
@@ -30,15 +30,12 @@ pub(super) const GICD_ISACTIVER: u64 = 0x300;
 const GICD_IPRIORITYR: u64 = 0x400;
 /// Registers of a bit for each interrupt.
 const BITS: [u64; 4] = [GICD_IGROUPR, GICD_ISENABLER, GICD_ISPENDR, GICD_ISACTIVER];
-pub(super) const GICR_CTLR: u64 = 0;
 const GICR_WAKER: u64 = 0x14;
 pub(super) const GICR_PROPBASER: u64 = 0x70;
 pub(super) const GICR_PENDBASER: u64 = 0x78;
 const GICC_BPR: u64 = 8;
 const GICC_RPR: u64 = 0x14;
 const GICC_HPPIR: u64 = 0x18;
-pub(super) const GICC_APR0: u64 = 0xd0;
-pub(super) const GICC_NSAPR0: u64 = 0xe0;
 
 /// Version of the controller, 2 or 3; `None` without one.
 pub fn version() -> Option<u64> {
@@ -65,7 +62,7 @@ pub fn each_register(mut each: impl FnMut(GicRegister)) {
         let value = u64::from(distributor.read(register));
         say(GicPart::Distributor, own, register, value);
     }
-    let words = if cpu_interface().is_some() { 0 } else { 1 }..=lines(distributor);
+    let words = if cpu_interface().is_some() { 0 } else { 1 }..=lines(&distributor);
     each_interrupt_word(distributor, 0, words, |offset, value| {
         say(GicPart::Distributor, own, offset, value);
     });
