@@ -24,12 +24,14 @@ use boot_config::{Dtb, DtbError};
 
 use crate::arch::Deadline;
 use crate::cadence::{self, Cadence};
+use crate::emergency;
 use crate::mini_uart::{self, MiniUart};
 use crate::mmio::Ports;
 use crate::mmu::{AddressSpace, MapError};
 use crate::ns16550::Ns16550;
 use crate::pl011::{Pl011, Received, Registers};
 use crate::uart::Uart;
+use crate::videocore;
 use crate::watchdog;
 
 /// Longest wait for room in the transmit FIFO, for one byte. At 300 baud a byte takes 33 ms.
@@ -181,7 +183,12 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
     install(registers, layout);
     // What an earlier kernel left in the FIFO goes out first.
     drain();
-    let clock = console.clock_hz.unwrap_or(0);
+    let asked = match console.clock_hz {
+        Some(_) => None,
+        None => videocore::uart_clock(space, dtb, console.model),
+    };
+    let told = asked.and_then(|(_, clock)| clock.ok());
+    let clock = console.clock_hz.or(told).unwrap_or(0);
     if let Some(uart) = uart() {
         let rate = console.baud.and_then(|baud| uart.divisors_for(clock, baud));
         uart.configure(rate);
@@ -197,6 +204,13 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
         FIRST_BAUD.store(baud, Ordering::Relaxed);
         FIRST_INTEGER.store(divisors.0, Ordering::Relaxed);
         FIRST_FRACTION.store(divisors.1, Ordering::Relaxed);
+    }
+    match asked {
+        Some((name, Ok(hz))) => emergency!("console: {name} clock {hz} Hz by the firmware\n"),
+        Some((name, Err(error))) => {
+            emergency!("console: {name} clock not known, its rate stays: {error}\n");
+        }
+        None => {}
     }
     Ok(())
 }
@@ -228,7 +242,7 @@ pub(crate) fn disturb() {
     }
 }
 
-/// The UART's clock in Hz, 0 when the DTB does not say it.
+/// The UART's clock in Hz, 0 when neither the DTB nor the firmware says it.
 static CLOCK_HZ: AtomicU32 = AtomicU32::new(0);
 /// The rate that is set, 0 when it is unknown; and the same with its divisors as [`install_from_dtb`] left them.
 static BAUD: AtomicU32 = AtomicU32::new(0);
@@ -242,7 +256,7 @@ pub fn baud() -> Option<u32> {
     Some(BAUD.load(Ordering::Relaxed)).filter(|baud| *baud != 0)
 }
 
-/// Whether [`set_baud`] can make this rate: the DTB says the UART's clock, and a divisor is near (DDI 0183, section 3.3.6).
+/// Whether [`set_baud`] can make this rate: the UART's clock is known, and a divisor is near (DDI 0183, section 3.3.6).
 pub fn can_set(baud: u32) -> bool {
     uart().is_some_and(|uart| {
         let clock = CLOCK_HZ.load(Ordering::Relaxed);

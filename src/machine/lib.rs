@@ -8,6 +8,8 @@
 #[cfg(target_os = "none")]
 pub mod arch;
 #[cfg(any(target_os = "none", test))]
+mod bcm2835_mailbox;
+#[cfg(any(target_os = "none", test))]
 mod bcm2835_pm;
 #[cfg(any(target_os = "none", test))]
 mod bcm2836;
@@ -80,6 +82,8 @@ pub mod system_registers;
 #[cfg(target_os = "none")]
 pub mod timer;
 pub mod uart;
+#[cfg(target_os = "none")]
+mod videocore;
 #[cfg(target_os = "none")]
 pub mod watchdog;
 #[cfg(target_os = "none")]

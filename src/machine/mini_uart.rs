@@ -2,8 +2,9 @@
 //! The mini UART of Raspberry Pis (Broadcom, BCM2835 ARM Peripherals, sections 2.1 and 2.2), polled and bounded.
 //!
 //! Programmed like half a 16550: 7 or 8 bits, no parity, no BREAK, no framing errors, FIFOs of 8. It belongs to the auxiliary
-//! block, whose one enable register it needs, so the block is what the driver gets. Its clock is the core's, which nothing here
-//! can ask for: without it the rate that the firmware set stays.
+//! block, whose one enable register it needs, so the block is what the driver gets. Its clock is the core's, which the firmware is
+//! asked for (`videocore`); without an answer the rate that the firmware set stays. The rate is right as long as the core runs at what the
+//! firmware said, and that is the case when its clock is fixed (`enable_uart=1` in config.txt), and not under turbo.
 // Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
 #![cfg_attr(
     not(test),

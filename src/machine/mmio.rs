@@ -13,7 +13,7 @@ pub(crate) struct Block {
 
 impl Block {
     /// # Safety
-    /// `base..base + len` must be mapped as device registers for as long as the block is used.
+    /// `base..base + len` must be mapped as device registers for as long as the block is used, or be memory that nothing refers to.
     pub(crate) const unsafe fn new(base: u64, len: u64) -> Self {
         Self { base, len }
     }

@@ -53,6 +53,10 @@ fn read(dtb: &Dtb<'_>) {
         dtb.bcm2835_pm(),
         dtb.npcm_watchdog(),
     );
+    let _ = (dtb.bcm2835_gpio(), dtb.framebuffers());
+    if let Ok(Some(mailbox)) = dtb.bcm2835_mailbox() {
+        let _ = mailbox.bus_address(&mailbox.registers);
+    }
     if let Ok(Some(console)) = dtb.console() {
         assert!(!console.registers.is_empty());
         let _ = console.is_compatible("arm,pl011");

@@ -18,6 +18,7 @@ mod interrupts;
 mod memory;
 mod node;
 mod validate;
+mod videocore;
 
 pub use chosen::KdumpInfo;
 pub use console::{Console, UartModel};
@@ -27,6 +28,7 @@ pub use header::{HEADER_LEN, MAX_LEN};
 pub use interrupts::{ArchTimer, Bcm2836, Gic, Interrupt, Trigger};
 pub use memory::{MAX_RAM_RANGES, MAX_RESERVED_REGIONS, ReservedRegion};
 pub use node::{MAX_DEPTH, Node, StringList};
+pub use videocore::{Bcm2835Gpio, Bcm2835Mailbox, Framebuffer, MAX_FRAMEBUFFERS};
 
 use fdt::Fdt;
 use fdt::parsing::NoPanic;

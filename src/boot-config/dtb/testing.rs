@@ -226,6 +226,9 @@ pub(crate) const PI: &str = r#"/dts-v1/;
         #address-cells = <1>;
         #size-cells = <1>;
         ranges = <0x7e000000 0x0 0xfe000000 0x1800000>, <0x40000000 0x0 0xff800000 0x800000>;
+        dma-ranges = <0xc0000000 0x0 0x0 0x40000000>;
+        mailbox@7e00b880 { compatible = "brcm,bcm2835-mbox"; reg = <0x7e00b880 0x40>; };
+        gpio@7e200000 { compatible = "brcm,bcm2711-gpio"; reg = <0x7e200000 0xb4>; };
         gic: interrupt-controller@40041000 {
             compatible = "arm,gic-400";
             #interrupt-cells = <3>;
@@ -252,7 +255,14 @@ pub(crate) const PI_3: &str = r#"/dts-v1/;
     model = "Raspberry Pi 3 Model B";
     compatible = "raspberrypi,3-model-b", "brcm,bcm2837";
     aliases { serial0 = "/soc/serial@7e201000"; serial1 = "/soc/serial@7e215040"; };
-    chosen { stdout-path = "serial1:115200n8"; };
+    chosen {
+        #address-cells = <1>;
+        #size-cells = <1>;
+        ranges;
+        stdout-path = "serial1:115200n8";
+        framebuffer@3b800000 { compatible = "simple-framebuffer"; reg = <0x3b800000 0x7e9000>; };
+        framebuffer@0 { compatible = "simple-framebuffer"; status = "disabled"; reg = <0 0>; };
+    };
     memory@0 { device_type = "memory"; reg = <0 0x3c000000>; };
     cpus {
         #address-cells = <1>;
@@ -270,6 +280,9 @@ pub(crate) const PI_3: &str = r#"/dts-v1/;
         #address-cells = <1>;
         #size-cells = <1>;
         ranges = <0x7e000000 0x3f000000 0x1000000>, <0x40000000 0x40000000 0x1000>;
+        dma-ranges = <0xc0000000 0x0 0x3f000000>;
+        mailbox@7e00b880 { compatible = "brcm,bcm2835-mbox"; reg = <0x7e00b880 0x40>; };
+        gpio@7e200000 { compatible = "brcm,bcm2835-gpio"; reg = <0x7e200000 0xb4>; };
         intc: interrupt-controller@7e00b200 {
             compatible = "brcm,bcm2836-armctrl-ic";
             reg = <0x7e00b200 0x200>;

@@ -5,6 +5,7 @@ mod boards;
 mod console;
 mod reading;
 mod validation;
+mod videocore;
 
 use super::testing::Blob;
 use super::*;

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a Raspberry Pi's UARTs need besides themselves, where the tree has it: a clock, which the firmware knows.
+//!
+//! A question takes [`WAIT_US`] at most. The firmware sees the first GiB of RAM: a kernel that lies above it gets no answers.
+// Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+use core::cell::UnsafeCell;
+use core::fmt;
+
+use boot_config::dtb::UartModel;
+use boot_config::{Dtb, DtbError, PhysRange};
+
+use crate::arch::{self, Deadline};
+use crate::bcm2835_mailbox::{self as mailbox, BUFFER_LEN, Mailbox};
+use crate::image;
+use crate::mmio::Block;
+use crate::mmu::{AddressSpace, MapError};
+
+/// Longest wait for an answer. Linux waits for a second, but a console must not; an answer takes less than one millisecond.
+const WAIT_US: u64 = 50_000;
+/// Clocks that are believed: a UART's are 3 MHz and more, no core runs at 1 GHz.
+const CLOCKS_HZ: core::ops::RangeInclusive<u32> = 1_000_000..=1_000_000_000;
+
+/// Bytes of the mailboxes' registers that are used.
+const MAILBOX_LEN: u64 = 0x3c;
+
+/// The buffer, alone in its cache lines: what is dropped from the caches with it is nobody else's.
+#[repr(C, align(128))]
+struct Buffer(UnsafeCell<[u8; 128]>);
+
+// SAFETY: it is reached by its address only, through `Block`, by who holds the one `AddressSpace` exclusively.
+unsafe impl Sync for Buffer {}
+
+static BUFFER: Buffer = Buffer(UnsafeCell::new([0; 128]));
+
+const _: () = assert!(BUFFER_LEN <= size_of::<Buffer>() as u64);
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Error {
+    Dtb(DtbError),
+    Map(MapError),
+    Mailbox(mailbox::Error),
+    /// A clock that cannot be.
+    Clock(u32),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dtb(error) => write!(f, "device tree, mailbox: {error}"),
+            Self::Map(error) => write!(f, "mailbox: {error}"),
+            Self::Mailbox(error) => write!(f, "{error}"),
+            Self::Clock(hz) => write!(f, "the firmware says {hz} Hz, which is not believed"),
+        }
+    }
+}
+
+/// The mailbox, `None` where the tree has none. `question` is given the space's exclusive use for as long as it takes.
+fn ask<T>(
+    space: &mut AddressSpace,
+    dtb: &Dtb<'_>,
+    question: impl FnOnce(&Mailbox<Block, Block>) -> Result<T, mailbox::Error>,
+) -> Result<Option<T>, Error> {
+    let Some(found) = dtb.bcm2835_mailbox().map_err(Error::Dtb)? else {
+        return Ok(None);
+    };
+    let virtual_address = BUFFER.0.get().addr() as u64;
+    let start = image::physical(virtual_address);
+    let bytes = PhysRange {
+        start,
+        end: start.saturating_add(BUFFER_LEN),
+    };
+    let bus_address = found
+        .bus_address(&bytes)
+        .ok_or(Error::Mailbox(mailbox::Error::OutOfReach))?;
+    let registers = space
+        .map_device(found.registers.start, MAILBOX_LEN)
+        .map_err(Error::Map)?;
+    let mailbox = Mailbox {
+        // SAFETY: mapped just above, for good.
+        registers: unsafe { Block::new(registers, MAILBOX_LEN) },
+        // SAFETY: memory of this image, aligned, that nothing else refers to: `space` exists once and is held here.
+        buffer: unsafe { Block::new(virtual_address, BUFFER_LEN) },
+        bus_address,
+    };
+    question(&mailbox).map(Some).map_err(Error::Mailbox)
+}
+
+/// Writes the buffer to memory and drops it from the caches, ordered before what follows.
+fn sync() {
+    arch::clean_invalidate(BUFFER.0.get().addr() as u64, size_of::<Buffer>() as u64);
+}
+
+/// Clock of a UART in Hz, with its name; `None` where no firmware is to be asked. It is what the firmware has set the clock to: a core
+/// under turbo runs faster.
+pub(crate) fn uart_clock(
+    space: &mut AddressSpace,
+    dtb: &Dtb<'_>,
+    model: UartModel,
+) -> Option<(&'static str, Result<u32, Error>)> {
+    let (name, clock) = match model {
+        UartModel::Bcm2835Aux => ("core", mailbox::CLOCK_CORE),
+        UartModel::Pl011 => ("UART", mailbox::CLOCK_UART),
+        _ => return None,
+    };
+    let deadline = Deadline::after_us(WAIT_US);
+    let asked = ask(space, dtb, |mailbox| {
+        mailbox.clock_hz(clock, sync, || deadline.is_past())
+    });
+    let is_possible = |hz: u32| CLOCKS_HZ.contains(&hz);
+    let clock = asked
+        .transpose()?
+        .and_then(|hz| is_possible(hz).then_some(hz).ok_or(Error::Clock(hz)));
+    Some((name, clock))
+}
