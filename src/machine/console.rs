@@ -180,6 +180,7 @@ fn try_install_from_dtb(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<(), C
         model => fixed_layout(model, address).ok_or(ConsoleError::NoDriver { address })?,
     };
     let registers = space.map_device(address, len).map_err(ConsoleError::Map)?;
+    videocore::connect_pins(space, dtb, &console);
     install(registers, layout);
     // What an earlier kernel left in the FIFO goes out first.
     drain();

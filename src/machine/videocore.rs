@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a Raspberry Pi's UARTs need besides themselves, where the tree has it: a clock, which the firmware knows.
+//! What a Raspberry Pi's UARTs need besides themselves, where the tree has it: a clock, which the firmware knows, and pins.
 //!
 //! A question takes [`WAIT_US`] at most. The firmware sees the first GiB of RAM: a kernel that lies above it gets no answers.
 // Crash path: nothing here may panic on what is in memory, in the DTB or on the wire.
@@ -18,10 +18,11 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 
-use boot_config::dtb::UartModel;
+use boot_config::dtb::{Console, UartModel};
 use boot_config::{Dtb, DtbError, PhysRange};
 
 use crate::arch::{self, Deadline};
+use crate::bcm2835_gpio::{Bcm2835Gpio, Function};
 use crate::bcm2835_mailbox::{self as mailbox, BUFFER_LEN, Mailbox};
 use crate::image;
 use crate::mmio::Block;
@@ -32,8 +33,14 @@ const WAIT_US: u64 = 50_000;
 /// Clocks that are believed: a UART's are 3 MHz and more, no core runs at 1 GHz.
 const CLOCKS_HZ: core::ops::RangeInclusive<u32> = 1_000_000..=1_000_000_000;
 
-/// Bytes of the mailboxes' registers that are used.
+/// Bytes of the mailboxes' registers that are used, and of the pins'.
 const MAILBOX_LEN: u64 = 0x3c;
+const GPIO_LEN: u64 = 0xe8;
+/// How far the two UARTs' registers lie behind the pins' (BCM2835 ARM Peripherals, sections 2.2 and 13.4; BCM2711, the same).
+const PL011_FROM_GPIO: u64 = 0x1000;
+const MINI_UART_FROM_GPIO: u64 = 0x1_5040;
+/// More than 150 cycles of any core clock that is believed to be one: 150 at 50 MHz.
+const PULL_US: u64 = 3;
 
 /// The buffer, alone in its cache lines: what is dropped from the caches with it is nobody else's.
 #[repr(C, align(128))]
@@ -124,4 +131,32 @@ pub(crate) fn uart_clock(
         .transpose()?
         .and_then(|hz| is_possible(hz).then_some(hz).ok_or(Error::Clock(hz)));
     Some((name, clock))
+}
+
+/// Connects the header's pins with the console, where it is one of a Raspberry Pi's two UARTs that can be had there.
+pub(crate) fn connect_pins(space: &mut AddressSpace, dtb: &Dtb<'_>, console: &Console<'_>) {
+    let Ok(Some(gpio)) = dtb.bcm2835_gpio() else {
+        return;
+    };
+    let distance = console.registers.start.checked_sub(gpio.registers.start);
+    let function = match (console.model, distance) {
+        (UartModel::Pl011, Some(PL011_FROM_GPIO)) => Function::Pl011,
+        (UartModel::Bcm2835Aux, Some(MINI_UART_FROM_GPIO)) => Function::MiniUart,
+        // Other PL011s of a BCM2711 have other pins.
+        _ => return,
+    };
+    // A page that cannot be mapped leaves the pins as the firmware set them.
+    if let Ok(base) = space.map_device(gpio.registers.start, GPIO_LEN) {
+        let gpio = Bcm2835Gpio {
+            // SAFETY: mapped just above, for good.
+            registers: unsafe { Block::new(base, GPIO_LEN) },
+            is_bcm2711: gpio.is_bcm2711,
+        };
+        gpio.connect(function, || {
+            let deadline = Deadline::after_us(PULL_US);
+            while !deadline.is_past() {
+                core::hint::spin_loop();
+            }
+        });
+    }
 }
