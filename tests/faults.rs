@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The faults that can be provoked, what is expected of each beforehand, and how what came of one is judged.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use crate::machine::Running;
@@ -144,6 +146,138 @@ pub const NEEDS_ANOTHER_CPU: [&str; 6] = [
     "FP_MASKED",
 ];
 
+/// Crashes that somebody has to ask for, to help with, or to find, and those after which the machine runs on: CPU 0 stays as it is for them,
+/// whatever the other CPUs are put into.
+pub const NEEDS_CPU_0: [&str; 13] = [
+    "WARNING",
+    "WARNING_MESSAGE",
+    "LOOP",
+    "LOOP_TOUCHING",
+    "HARDLOCKUP",
+    "HARDLOCKUP_ALL",
+    "SPINLOCKUP_HELD",
+    "HUNG_TASK",
+    "WRITE_CRASHKERNEL_MAPPED",
+    "PATTERN",
+    "PATTERN_MASKED",
+    "COUNT_MASKED",
+    "FP_MASKED",
+];
+
+/// What the CPUs are put into that do not crash: the words of `lkdtm_secondaries=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secondaries {
+    /// They idle.
+    Idle,
+    /// A loop with all of DAIF masked.
+    Masked,
+    /// A loop with interrupts masked, as whoever holds the locks of log, console, heap, threads or a program.
+    Locks,
+}
+
+impl Secondaries {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Idle, Self::Masked, Self::Locks];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Masked => "masked",
+            Self::Locks => "locks",
+        }
+    }
+}
+
+/// The CPUs of a machine, whose last one provokes a crash.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    /// How many run.
+    pub count: usize,
+    /// What the others are put into.
+    pub others: Secondaries,
+    /// Whether a CPU with all of DAIF masked can be stopped: where the stub is.
+    pub has_stub: bool,
+}
+
+impl Cpus {
+    /// CPUs whose others idle.
+    #[must_use]
+    pub fn idle(count: usize) -> Self {
+        Self {
+            count,
+            others: Secondaries::Idle,
+            has_stub: false,
+        }
+    }
+
+    /// The parameters for this, for the crash `name`.
+    ///
+    /// A CPU that masks interrupts is itself a hard lockup after a while. Where another find is expected, it is told not to be a crash.
+    #[must_use]
+    pub fn parameters(&self, name: &str) -> String {
+        let last = self.count.saturating_sub(1);
+        match self.others {
+            Secondaries::Idle => format!("lkdtm_cpu={last}"),
+            others if name.starts_with("HARDLOCKUP") => {
+                format!("lkdtm_cpu={last} lkdtm_secondaries={}", others.word())
+            }
+            others => format!(
+                "lkdtm_cpu={last} lkdtm_secondaries={} hardlockup_panic=0",
+                others.word()
+            ),
+        }
+    }
+
+    /// Which are in that state when `name` crashes; none that idle.
+    fn held(&self, name: &str) -> Range<usize> {
+        let last = self.count.saturating_sub(1);
+        match self.others {
+            Secondaries::Idle => 0..0,
+            _ if NEEDS_CPU_0.contains(&name) => 1.min(last)..last,
+            _ => 0..last,
+        }
+    }
+
+    /// How many of them leave no registers, since nothing stops them.
+    fn silent(&self, name: &str) -> usize {
+        let is_silent = self.others == Secondaries::Masked && !self.has_stub;
+        self.held(name).len() * usize::from(is_silent)
+    }
+
+    /// Asserts that the kernel counted the others in that state.
+    fn assert_counted(&self, report: &str, name: &str, row: &str) {
+        let (held, word) = (self.held(name).len(), self.others.word());
+        let said = format!("lkdtm_secondaries={word}: {held} CPUs are in it");
+        let is_said = report.contains(&said);
+        let is_wanted = self.others != Secondaries::Idle;
+        assert_eq!(is_said, is_wanted, "{row}: {said:?} in\n{report}");
+    }
+
+    /// Asserts that the others were in that state, as their registers and the log show it.
+    fn assert_held(&self, crashed: &oracle::Crashed, name: &str, row: &str) {
+        let held = self.held(name);
+        // PSTATE.D, A, I, F; D is masked from boot on.
+        let (bits, wanted) = match self.others {
+            Secondaries::Masked => (0x3c0, 0x3c0),
+            _ => (0x1c0, 0x80),
+        };
+        let registers = crashed.dump.registers();
+        for found in registers.iter().filter(|found| found.pid <= 1000) {
+            let is_held = held.contains(&(found.pid as usize - 1));
+            assert!(
+                !is_held || found.pstate & bits == wanted,
+                "{row}: CPU {} has PSTATE {:#x}",
+                found.pid - 1,
+                found.pstate
+            );
+        }
+        // Who holds the log's lock when it is stopped takes the last line along.
+        let is_logged = host::dmesg(&crashed.dump.path).contains("crash on CPU");
+        let is_log_free = self.others != Secondaries::Locks || held.is_empty();
+        assert_eq!(is_logged, is_log_free, "{row}: the log's last line");
+    }
+}
+
 /// What came of a fault.
 #[derive(Debug)]
 pub struct Outcome {
@@ -153,12 +287,18 @@ pub struct Outcome {
     pub crashed: Option<oracle::Crashed>,
 }
 
-/// Waits for what comes of the fault that `running` provokes, and judges it. `row` is what a failure is called, `cpus` how many run.
+/// Waits for what comes of the fault `name` that `running` provokes, and judges it. `row` is what a failure is called.
 ///
 /// # Panics
 /// It is not what was expected.
 #[must_use]
-pub fn judge(mut running: Running, expected: Expected, cpus: usize, row: &str) -> Outcome {
+pub fn judge(
+    mut running: Running,
+    name: &str,
+    expected: Expected,
+    cpus: &Cpus,
+    row: &str,
+) -> Outcome {
     let kind = match expected {
         RunsOn(said) => {
             let from = running.console.wait_for_from(said, 0);
@@ -166,6 +306,7 @@ pub fn judge(mut running: Running, expected: Expected, cpus: usize, row: &str) -
             running.console.wait_for_from("sysrq: crash region", from);
             let has_crashed = running.console.text().contains("has crashed");
             assert!(running.is_alive() && !has_crashed, "{row}");
+            cpus.assert_counted(&running.console.text(), name, row);
             return Outcome {
                 found: format!("runs on: {said}"),
                 crashed: None,
@@ -197,7 +338,7 @@ pub fn judge(mut running: Running, expected: Expected, cpus: usize, row: &str) -
         "{row}: {}",
         info["reason"]
     );
-    let silent = usize::from(is_moving || matches!(expected, WithoutOneCpu(_)));
+    let silent = usize::from(is_moving || matches!(expected, WithoutOneCpu(_))) + cpus.silent(name);
     let stops = info["stops"].as_array().map_or(&[][..], Vec::as_slice);
     let not_responding = stops
         .iter()
@@ -206,11 +347,9 @@ pub fn judge(mut running: Running, expected: Expected, cpus: usize, row: &str) -
     // The program's own threads are listed, too, from 1001 on.
     let all = crashed.dump.registers();
     let registers = all.iter().filter(|found| found.pid <= 1000).count();
-    assert_eq!(registers, cpus - silent, "{row}: CPUs with registers");
-    assert!(
-        host::dmesg(&crashed.dump.path).contains("crash on CPU"),
-        "{row}: the log"
-    );
+    assert_eq!(registers, cpus.count - silent, "{row}: CPUs with registers");
+    cpus.assert_counted(&crashed.report, name, row);
+    cpus.assert_held(&crashed, name, row);
     Outcome {
         found: format!("whole: {kind}"),
         crashed: Some(crashed),

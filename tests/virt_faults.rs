@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Mutex;
 
-use blackbox::faults::{self, Expected, FAULTS, NEEDS_ANOTHER_CPU};
+use blackbox::faults::{self, Cpus, Expected, FAULTS, NEEDS_ANOTHER_CPU, Secondaries};
 use blackbox::{Entry, Machine, matrix, oracle};
 
 /// One row of the matrix.
@@ -19,6 +19,17 @@ struct Row {
     entry: Entry,
     gic: u32,
     cpus: usize,
+    others: Secondaries,
+}
+
+impl Row {
+    fn cpus(&self) -> Cpus {
+        Cpus {
+            count: self.cpus,
+            others: self.others,
+            has_stub: self.entry == Entry::El2,
+        }
+    }
 }
 
 impl fmt::Display for Row {
@@ -29,9 +40,13 @@ impl fmt::Display for Row {
             entry,
             gic,
             cpus,
+            others,
             ..
         } = self;
-        write!(f, "{name} {parameters} | {entry:?}, GICv{gic}, {cpus} CPUs")
+        write!(
+            f,
+            "{name} {parameters} | {entry:?}, GICv{gic}, {cpus} CPUs, others {others:?}"
+        )
     }
 }
 
@@ -48,11 +63,37 @@ fn all_rows() -> Vec<Row> {
                     entry,
                     gic,
                     cpus,
+                    others: Secondaries::Idle,
                 }));
             }
         }
     }
     rows.retain(|row| row.cpus > 1 || !NEEDS_ANOTHER_CPU.contains(&row.name));
+    rows
+}
+
+/// Every crash with the other CPUs masked and holding locks, at EL1, where a masked CPU cannot be stopped, and at EL2, on both interrupt controllers in turn.
+fn rows_with_others() -> Vec<Row> {
+    let kinds = [
+        (Entry::El1, Secondaries::Masked),
+        (Entry::El1, Secondaries::Locks),
+        (Entry::El2, Secondaries::Masked),
+        (Entry::El2, Secondaries::Locks),
+    ];
+    let mut rows = Vec::new();
+    for (number, (name, parameters, at_el1, at_el2)) in FAULTS.into_iter().enumerate() {
+        for (kind, (entry, others)) in kinds.into_iter().enumerate() {
+            rows.push(Row {
+                name,
+                parameters,
+                expected: if entry == Entry::El1 { at_el1 } else { at_el2 },
+                entry,
+                gic: if (number + kind) % 2 == 0 { 2 } else { 3 },
+                cpus: 4,
+                others,
+            });
+        }
+    }
     rows
 }
 
@@ -79,9 +120,9 @@ fn machine(row: &Row) -> Machine {
         .gic(row.gic)
         .cpus(row.cpus)
         .append(&format!(
-            "lkdtm={}@150 lkdtm_cpu={} {} dump_then=halt dump_rounds=1",
+            "lkdtm={}@150 {} {} dump_then=halt dump_rounds=1",
             row.name,
-            row.cpus - 1,
+            row.cpus().parameters(row.name),
             row.parameters
         ))
 }
@@ -89,7 +130,13 @@ fn machine(row: &Row) -> Machine {
 /// Runs a row and returns what was found.
 fn check(row: &Row) -> String {
     let name = row.to_string();
-    let outcome = faults::judge(machine(row).start(), row.expected, row.cpus, &name);
+    let outcome = faults::judge(
+        machine(row).start(),
+        row.name,
+        row.expected,
+        &row.cpus(),
+        &name,
+    );
     if let Some(crashed) = &outcome.crashed {
         oracle::assert_only_free_pages_are_missing(crashed);
     }
@@ -113,6 +160,30 @@ fn every_crash_ends_in_the_class_that_was_said_beforehand() {
         table.join("\n")
     );
     assert_eq!(table.len(), rows.len(), "rows that were judged");
+}
+
+/// Always one crash on each kind of machine: 41 and 4 have no common divisor.
+#[test]
+fn crash_while_others_are_masked_or_hold_locks_ends_in_the_same_class() {
+    let mut rows = rows_with_others();
+    if !matrix::is_soak() {
+        rows = rows.into_iter().step_by(41).collect();
+    }
+    matrix::for_each(&rows, |row| {
+        println!("| {row} | {:?} | {} |", row.expected, check(row));
+    });
+    assert!(rows.len() >= 4, "rows that were judged: {}", rows.len());
+}
+
+#[test]
+fn unknown_state_of_the_other_cpus_is_named_and_they_idle() {
+    let machine = Machine::new().cpus(2);
+    let crashed = oracle::crash(machine.append("lkdtm=PANIC@150 lkdtm_secondaries=asleep"));
+    let is_named = crashed
+        .report
+        .contains("lkdtm_secondaries=asleep: there is no such state");
+    let is_in_it = crashed.report.contains("CPUs are in it");
+    assert!(is_named && !is_in_it, "{}", crashed.report);
 }
 
 /// The kernel lists its names when it is asked for one that it does not know.

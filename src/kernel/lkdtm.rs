@@ -6,6 +6,8 @@
 //! that never idles gets it from its tick, and so do those whose name ends in `IN_HARDIRQ`.
 
 mod lockups;
+mod others;
+mod secondaries;
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -134,6 +136,25 @@ impl Crash {
             Self::HardLockupAll | Self::PatternMasked | Self::CountMasked | Self::FpMasked
         )
     }
+
+    /// Whether CPU 0 has to find it, to help with it, or to take the request for a crash (or for a word, where the machine runs on).
+    fn needs_boot_cpu(self) -> bool {
+        matches!(
+            self,
+            Self::Warning
+                | Self::Loop
+                | Self::LoopTouching
+                | Self::HardLockup
+                | Self::HardLockupAll
+                | Self::SpinLockupHeld
+                | Self::HungTask
+                | Self::WriteRegionMapped
+                | Self::PatternOpen
+                | Self::PatternMasked
+                | Self::CountMasked
+                | Self::FpMasked
+        )
+    }
 }
 
 /// The names, for a message.
@@ -164,6 +185,7 @@ pub(crate) const PATTERN: u64 = 0x5a5a_0000_c0de_0000;
 /// Takes the parameter. An unknown name is logged.
 pub(crate) fn plan(params: &Params<'_>) {
     lkdtm_state::plan(params.lkdtm_state);
+    secondaries::plan(params.lkdtm_secondaries);
     let Some(provoked) = params.lkdtm else { return };
     let Some((_, crash)) = NAMES.iter().find(|(name, _)| *name == provoked.name) else {
         log::warn!(
@@ -195,7 +217,7 @@ pub(crate) fn boot_is_over() {
 
 /// Provokes the crash when it is due on this CPU. In thread context.
 pub(crate) fn poll() {
-    lockups::help();
+    others::help();
     if !IS_IN_INTERRUPT.load(Ordering::Relaxed) && is_due(0) {
         start();
     }
@@ -225,6 +247,9 @@ fn is_due(grace_ms: u64) -> bool {
 fn start() {
     let planned = arch::without_irq(|| *PLANNED.lock());
     if let Some(crash) = planned {
+        // Before another CPU may have the heap's lock.
+        lockups::prepare(crash);
+        secondaries::engage(crash.needs_boot_cpu());
         if crash.is_with_everything_masked() {
             // Before it is announced: who reads that may ask for a crash at once.
             arch::mask_all();
@@ -271,7 +296,7 @@ fn provoke_crash(crash: Crash) {
         Crash::ExecData => provoke::execute_data(),
         Crash::ExecReadOnly => provoke::execute_bytes(&RETURN),
         Crash::ExecStack => provoke::execute_bytes(&core::hint::black_box(RETURN)),
-        Crash::ExecHeap => provoke::execute_bytes(&alloc::vec::Vec::from(RETURN)),
+        Crash::ExecHeap => provoke::execute_bytes(lockups::code_on_heap()),
         Crash::ExecNull => provoke::execute_null(),
         Crash::ExhaustStack => {
             core::hint::black_box(provoke::exhaust_stack());

@@ -38,6 +38,16 @@ pub(crate) fn init() {
     }
 }
 
+/// Takes the ring's lock for good: for crashes that are provoked while a CPU has it.
+pub(crate) fn keep_ring() {
+    core::mem::forget(RING.lock());
+}
+
+/// The same for the console's.
+pub(crate) fn keep_console() {
+    core::mem::forget(CONSOLE.lock());
+}
+
 /// A lock, if it comes free within about a millisecond.
 fn try_for_a_while<T>(lock: &Mutex<T>) -> Option<spin::MutexGuard<'_, T>> {
     let deadline = arch::Deadline::after_us(1_000);

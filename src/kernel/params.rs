@@ -49,6 +49,7 @@ pub(crate) struct Params<'a> {
     pub(crate) sysrq_sequence: &'a str,
     pub(crate) lkdtm: Option<Provoked<'a>>,
     pub(crate) lkdtm_state: &'a str,
+    pub(crate) lkdtm_secondaries: &'a str,
     pub(crate) max_cpus: usize,
     pub(crate) semihosting: bool,
     pub(crate) watch: watch::Policy,
@@ -71,6 +72,7 @@ impl<'a> Params<'a> {
             sysrq_sequence: SYSRQ_SEQUENCE,
             lkdtm: None,
             lkdtm_state: "",
+            lkdtm_secondaries: "",
             max_cpus: usize::MAX,
             semihosting: false,
             watch: watch::Policy::DEFAULT,
@@ -104,6 +106,10 @@ impl<'a> Params<'a> {
                 "lkdtm_cpu" => number(value).map(|cpu| lkdtm_cpu = cpu as usize).is_some(),
                 "lkdtm_state" => {
                     params.lkdtm_state = value;
+                    true
+                }
+                "lkdtm_secondaries" => {
+                    params.lkdtm_secondaries = value;
                     true
                 }
                 "maxcpus" | "nr_cpus" => number(value)

@@ -188,6 +188,11 @@ impl KernelHeap {
         })
     }
 
+    /// Takes the lock for good: for crashes that are provoked while a CPU has it.
+    pub fn keep_lock(&self) {
+        core::mem::forget(self.inner.lock());
+    }
+
     /// Refuses every allocation from now on; the crash path calls this first.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);

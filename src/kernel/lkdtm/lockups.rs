@@ -1,63 +1,57 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Crashes that take a lock, a thread or another CPU.
+//! Crashes that take a lock, memory, a thread or another CPU.
 
 use alloc::boxed::Box;
 use alloc::vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use alloc::vec::Vec;
 
 use machine::arch;
+use spin::Mutex;
 
+use super::others::{self, Wish};
+use super::{Crash, RETURN};
 use crate::threads::{self, Context, Registration};
 use crate::watch::{self, Lock};
 
 /// Bytes of the stack of the thread that hangs.
 const STACK_LEN: usize = 4096;
-/// Longest wait for other CPUs to do what they are asked.
-const HELP_US: u64 = 1_000_000;
 
 static LOCK: Lock<u32> = Lock::new(0);
 
-/// What idle CPUs are asked to do.
-static WISH: AtomicU32 = AtomicU32::new(NOTHING);
-const NOTHING: u32 = 0;
-const HOLD_LOCK: u32 = 1;
-const MASK_IRQ: u32 = 2;
-/// CPUs that did it.
-static DONE: AtomicU32 = AtomicU32::new(0);
+/// The thread of [`check_in_once`] and [`work_and_say_so`], once it is there.
+static THREAD: Mutex<Option<Registration>> = Mutex::new(None);
+/// A `ret` on the heap, once it is there.
+static CODE: Mutex<&[u8]> = Mutex::new(&[]);
 
-/// Does what the CPU that provokes a crash asked for. By idle CPUs.
-pub(super) fn help() {
-    match WISH.load(Ordering::Acquire) {
-        HOLD_LOCK => {
-            if let Some(guard) = LOCK.try_lock() {
-                core::mem::forget(guard);
-                DONE.fetch_add(1, Ordering::AcqRel);
-            }
+/// Takes the memory that the crash needs, and registers its thread.
+pub(super) fn prepare(crash: Crash) {
+    match crash {
+        Crash::ExecHeap => {
+            let code: &[u8] = Vec::from(RETURN).leak();
+            arch::without_irq(|| *CODE.lock() = code);
         }
-        MASK_IRQ => {
-            arch::mask_irq();
-            DONE.fetch_add(1, Ordering::AcqRel);
-            loop {
-                core::hint::spin_loop();
-            }
+        Crash::HungTask | Crash::LoopTouching => {
+            let thread = register();
+            arch::without_irq(|| *THREAD.lock() = thread);
         }
         _ => {}
     }
 }
 
-/// Waits, for a bounded time, until `count` CPUs did it.
-fn ask(wish: u32, count: u32) {
-    WISH.store(wish, Ordering::Release);
-    let deadline = arch::Deadline::after_us(HELP_US);
-    while DONE.load(Ordering::Acquire) < count && !deadline.is_past() {
-        core::hint::spin_loop();
+pub(super) fn code_on_heap() -> &'static [u8] {
+    *CODE.lock()
+}
+
+/// Takes the lock for good, if it is free.
+pub(super) fn hold_lock() {
+    if let Some(guard) = LOCK.try_lock() {
+        core::mem::forget(guard);
     }
 }
 
-/// Lets all other CPUs spin with interrupts masked.
+/// Lets all other CPUs spin with interrupts masked, unless they are in a worse state already.
 pub(super) fn mask_others() {
-    let running = (0..crate::cpus::count()).filter(|slot| crate::cpus::is_running(*slot));
-    ask(MASK_IRQ, running.count().saturating_sub(1) as u32);
+    others::ask(others::listening(), Wish::MaskIrq);
 }
 
 #[inline(never)]
@@ -70,32 +64,34 @@ pub(super) fn take_twice() {
 
 #[inline(never)]
 pub(super) fn take_what_another_holds() {
-    ask(HOLD_LOCK, 1);
+    let listening = others::listening();
+    // The first of them.
+    others::ask(listening & listening.wrapping_neg(), Wish::HoldLock);
     core::hint::black_box(*LOCK.lock());
 }
 
-/// Registers a thread that never runs, and lets it check in once.
+/// Lets a thread check in once that never runs.
 pub(super) fn check_in_once() {
-    if let Some(thread) = register() {
+    if let Some(thread) = THREAD.lock().as_ref() {
         thread.check_in();
-        core::mem::forget(thread);
     }
 }
 
 /// Works for ever, with a lock, and says that it makes progress.
 pub(super) fn work_and_say_so() {
-    let thread = register();
+    let thread = THREAD.lock();
     loop {
         let mut rounds = LOCK.lock();
         *rounds = core::hint::black_box(rounds.wrapping_add(1));
         drop(rounds);
         watch::touch();
-        if let Some(thread) = &thread {
+        if let Some(thread) = thread.as_ref() {
             thread.check_in();
         }
     }
 }
 
+/// Registers a thread that never runs.
 fn register() -> Option<Registration> {
     let stack = Box::leak(vec![0_u8; STACK_LEN].into_boxed_slice());
     let mut x = [0; 31];
