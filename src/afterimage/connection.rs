@@ -17,11 +17,14 @@ use rustix::termios::{ControlModes, OptionalActions};
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::line_error::{is_for_good, is_gone};
 use crate::link::Link;
 use crate::telnet::{BRK, IAC, Telnet};
 
 /// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(100);
+/// Time after which somebody wants to know what is waited for.
+const SAY_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait for one TCP connection attempt.
 const TCP_CONNECT: Duration = Duration::from_secs(2);
 
@@ -134,12 +137,13 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`] with the last reason when the deadline has passed; at once for a recording.
+    /// [`Error::Connect`] with the last reason when the deadline has passed; at once for a recording, and for what no waiting changes.
     pub fn open(
         link: &Link,
         deadline: Option<Instant>,
         interrupt: &Interrupt,
     ) -> Result<Option<Self>> {
+        let (began, mut is_said) = (Instant::now(), false);
         loop {
             if interrupt.is_raised() {
                 return Ok(None);
@@ -149,11 +153,15 @@ impl Connection {
                 Err(source) => source,
             };
             let is_over = deadline.is_some_and(|end| Instant::now() >= end);
-            if link.is_recording() || is_over {
+            if link.is_recording() || is_over || is_for_good(&source) {
                 return Err(Error::Connect {
                     link: link.to_string(),
                     source,
                 });
+            }
+            if !is_said && began.elapsed() >= SAY_AFTER {
+                eprintln!("afterimage: waiting for {link}: {source}");
+                is_said = true;
             }
             std::thread::sleep(RETRY);
         }
@@ -199,10 +207,7 @@ impl Connection {
             Ok(0) => return Ok(Read::Closed),
             Ok(length) => length,
             Err(Errno::INTR | Errno::AGAIN) => return Ok(Read::Idle),
-            // EIO is how a pseudo-terminal or an unplugged adapter says that the other end is gone.
-            Err(Errno::IO | Errno::CONNRESET | Errno::NXIO | Errno::NODEV | Errno::PIPE) => {
-                return Ok(Read::Closed);
-            }
+            Err(error) if is_gone(error) => return Ok(Read::Closed),
             Err(error) => return Err(Error::Link(error.into())),
         };
         let bytes = buffer.get(..length).unwrap_or_default();
@@ -242,11 +247,7 @@ impl Connection {
         if self.waiting.len() > ANSWERS_MAX {
             return self.flush().map(|_| ());
         }
-        match self.write(data) {
-            // That the other end is gone the next read finds out.
-            Err(Error::Link(e)) if is_gone(&e) => Ok(()),
-            result => result,
-        }
+        self.write(data)
     }
 
     /// Sets the rate of a serial device in baud, once all that was written has left.
@@ -307,19 +308,14 @@ impl Connection {
                 Err(Errno::AGAIN) => return Ok(false),
                 Err(error) => {
                     self.waiting.clear();
-                    return Err(Error::Link(error.into()));
+                    // That the other end is gone the next read finds out.
+                    let failed = Error::Link(error.into());
+                    return is_gone(error).then_some(true).ok_or(failed);
                 }
             }
         }
         Ok(true)
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
-    )
 }
 
 /// Polls; returns whether anything is ready. A signal counts as nothing.

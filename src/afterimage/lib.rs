@@ -29,6 +29,7 @@ pub mod interrupt;
 pub mod interrupts;
 pub mod journal;
 pub mod keyboard;
+pub mod line_error;
 pub mod line_speed;
 pub mod link;
 pub mod linux_backtrace;

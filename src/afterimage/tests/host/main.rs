@@ -11,6 +11,7 @@ mod place;
 mod program;
 mod resume;
 mod run;
+mod serial;
 mod speed;
 mod stream;
 mod target;

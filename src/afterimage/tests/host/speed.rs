@@ -2,7 +2,6 @@
 //! The speed of the line, on a pseudo-terminal, with a target that raises it.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use afterimage::connection::Connection;
@@ -10,30 +9,14 @@ use afterimage::destination::Destination;
 use afterimage::interrupt::Interrupt;
 use afterimage::link::Link;
 use afterimage::session::{Session, Settings};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::place::{Place, assert_exit, run, text};
+use crate::serial::{pseudo_terminal, speed};
 use crate::stream::{ID, Machine, with_memory};
 use crate::target::Sending;
 
 const BASE: u32 = 115_200;
 const HIGH: u32 = 921_600;
-
-/// Returns the target's end of a line, and the path of the host's.
-fn pseudo_terminal() -> (std::fs::File, PathBuf) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("pty");
-    grantpt(&master).expect("granted");
-    unlockpt(&master).expect("unlocked");
-    let name = ptsname(&master, Vec::new()).expect("name");
-    let flags = rustix::fs::fcntl_getfl(&master).expect("flags");
-    rustix::fs::fcntl_setfl(&master, flags | rustix::fs::OFlags::NONBLOCK).expect("set");
-    (master.into(), name.into_string().expect("utf-8").into())
-}
-
-fn speed(device: &std::fs::File) -> u32 {
-    let settings = rustix::termios::tcgetattr(device).expect("settings");
-    settings.output_speed()
-}
 
 #[test]
 fn line_is_raised_by_agreement_and_set_back_at_the_end() {

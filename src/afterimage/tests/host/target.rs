@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A target that hears: what a capture kernel does around the sending end of the link.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -140,10 +140,20 @@ pub(crate) fn send_over(
     line: &mut UnixStream,
     sending: &mut Sending<'_>,
     began: Instant,
-    mut is_enough: impl FnMut(&Sending<'_>) -> bool,
+    is_enough: impl FnMut(&Sending<'_>) -> bool,
 ) {
     line.set_read_timeout(Some(Duration::from_millis(2)))
         .expect("set");
+    send_on(line, sending, began, is_enough);
+}
+
+/// The same over a line whose reads wait for a moment at most.
+pub(crate) fn send_on(
+    line: &mut (impl Read + Write),
+    sending: &mut Sending<'_>,
+    began: Instant,
+    mut is_enough: impl FnMut(&Sending<'_>) -> bool,
+) {
     while !sending.is_over() && !is_enough(sending) {
         assert!(began.elapsed() < LIMIT, "the dump does not end");
         let now = began.elapsed().as_micros() as u64;
