@@ -56,6 +56,15 @@ pub fn info(vmcore: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("info --json: {error} in {text}"))
 }
 
+/// What `info` says in words.
+///
+/// # Panics
+/// It fails.
+#[must_use]
+pub fn info_text(vmcore: &Path) -> String {
+    run(command("info").arg(vmcore), LIMIT).success()
+}
+
 /// What `verify --json` says, and its exit status.
 ///
 /// # Panics

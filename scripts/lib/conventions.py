@@ -29,6 +29,7 @@ CRASH_PATH = [
     "src/machine/capture_entry.rs",
     "src/machine/console.rs",
     "src/machine/exceptions.rs",
+    "src/machine/foreign.rs",
     "src/machine/gic_v2.rs",
     "src/machine/gic_v3.rs",
     "src/machine/gic/quiesce.rs",

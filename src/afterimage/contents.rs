@@ -4,7 +4,7 @@
 //! A note that cannot be decoded is named in `unreadable_notes` and otherwise treated as absent.
 
 use vmcore::afterimage_notes::{
-    BUILD_ID, CpuStop, Entries, Entry, FALLBACK, Fallback, FallbackLevel, GAPS, GIC, Gap,
+    BUILD_ID, CpuStop, Entries, Entry, FALLBACK, FOREIGN, Fallback, FallbackLevel, GAPS, GIC, Gap,
     GicRegister, KERNEL, KernelInfo, MAPPINGS, MOVED, Mapping, MovedRange, REASON, REGIONS, Reason,
     Region, STOP, SYSREGS, SysReg, TAINT, THREADS, TIMINGS, Taint, Thread, Timing, cpu_of,
     granules_of,
@@ -43,6 +43,8 @@ pub struct Contents<'a> {
     pub threads: Vec<Thread>,
     /// What lies where.
     pub regions: Vec<Region>,
+    /// Memory that was not read, because others than the CPUs use it.
+    pub foreign: Vec<Region>,
     /// Where the kernel is.
     pub kernel: Option<KernelInfo>,
     /// What it had mapped, and whether that is all; `None` when the dump does not say.
@@ -110,6 +112,7 @@ impl<'a> Contents<'a> {
             }
             THREADS => self.threads = list(desc)?,
             REGIONS => self.regions = list(desc)?,
+            FOREIGN => self.foreign = list(desc)?,
             KERNEL => self.kernel = Some(KernelInfo::decode(desc)?),
             TIMINGS => {
                 let entries = Entries::<Timing>::decode(desc)?;

@@ -12,6 +12,7 @@ use crate::cli::Inspect;
 use crate::contents::Contents;
 use crate::core_file::CoreFile;
 use crate::error::{Exit, Result};
+use crate::foreign::{foreign_json, foreign_line};
 use crate::interrupts::{interrupt_lines, interrupts_json};
 use crate::linux_info::{linux_json, linux_lines};
 use crate::moved::{moved_json, moved_lines};
@@ -241,6 +242,7 @@ fn info_json(core: &CoreFile, contents: &Contents<'_>) -> Value {
         "missing_bytes": core.missing_bytes(),
         "gap_bytes": gap_totals(contents),
         "moved": moved_json(contents),
+        "foreign": contents.foreign.iter().map(foreign_json).collect::<Vec<_>>(),
         "page_tables": page_tables_json(core, contents),
         "whole": faults(core, contents).is_empty(),
     })
@@ -377,6 +379,9 @@ pub fn info_text(core: &CoreFile, contents: &Contents<'_>) -> String {
     }
     if contents.gaps.is_none() {
         line("left out", "the file does not say".to_owned());
+    }
+    for foreign in &contents.foreign {
+        line("not read", foreign_line(foreign));
     }
     for moved in moved_lines(contents) {
         line("moved", moved);

@@ -22,6 +22,7 @@ pub mod dump_file;
 pub mod duplicates;
 pub mod early_backtrace;
 pub mod error;
+pub mod foreign;
 pub mod gdb;
 pub mod gdb_core;
 pub mod inspect;

@@ -9,6 +9,7 @@
 //! - [`command_line`], [`crashkernel`]: the kernel command line and its `crashkernel=` parameter.
 //! - [`image_header`]: the 64-byte header of an arm64 `Image`.
 //! - [`dtb`]: validating, reading and editing the device tree blob.
+//! - [`foreign`]: memory that others than the CPUs use.
 //! - [`memory_map`]: RAM minus what is taken, and where the crash region goes.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ pub mod crashkernel;
 pub mod dtb;
 pub mod error;
 pub mod fixed_list;
+pub mod foreign;
 pub mod image_header;
 pub mod memory_map;
 pub mod range;

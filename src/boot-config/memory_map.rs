@@ -9,6 +9,7 @@ use core::fmt;
 
 use crate::crashkernel::{CrashKernel, DEFAULT_LOW_SIZE};
 use crate::dtb::{Dtb, DtbError, MAX_RAM_RANGES};
+use crate::foreign;
 use crate::range::{PhysRange, RangeError, RangeSet, align_down, align_up};
 
 /// Alignment of a crash region's start and size in bytes, Linux's `CRASH_ALIGN` on arm64.
@@ -103,7 +104,7 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// Reads the map from the device tree: free is RAM minus memory reservations, `/reserved-memory` and the initrd.
+    /// Reads the map from the device tree: free is RAM minus memory reservations, `/reserved-memory`, framebuffers and the initrd.
     ///
     /// The kernel's own image and the blob are not in it: the caller takes them out with [`Self::reserve`].
     ///
@@ -128,6 +129,14 @@ impl MemoryMap {
             }
             map.reserve(region.range).map_err(too_many)?;
         }
+        let (ram, mut reserved) = (map.ram, Ok(()));
+        foreign::each(dtb, None, ram.as_slice(), &[], |_, range| {
+            // One that is not believed is said by who reads a crashed kernel's memory.
+            if let Ok(range) = range {
+                reserved = reserved.and(map.reserve(range));
+            }
+        });
+        reserved.map_err(too_many)?;
         if let Some(initrd) = dtb.initrd()? {
             map.reserve(initrd).map_err(too_many)?;
         }

@@ -98,6 +98,7 @@ fn dump(mut handover: Handover) -> Option<DumpThen> {
             .map(|(address, bytes)| Located { address, bytes }),
         memory: handover.memory.as_slice(),
         own: handover.own.as_slice(),
+        foreign: handover.foreign.as_slice(),
         counter_hz: arch::counter_hz(),
         entry_ticks: handover.entry_ticks,
     };

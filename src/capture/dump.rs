@@ -15,6 +15,7 @@ use wire::{Finished, OneWay, PageClass, Target, frame};
 
 use crate::effort::Controller;
 use crate::facts::Facts;
+use crate::foreign::{self, ForeignNote};
 use crate::granules::Granules;
 use crate::index::PageIndex;
 use crate::manifest::{Ranges, dump_id, fill_ranges, manifest};
@@ -163,6 +164,7 @@ pub fn run<L: Line>(
     } = work;
     let facts = Facts::decode(notes.bytes(), &mut text);
     survey::add_memory(plan, inputs, header.as_ref(), &facts, &mut text);
+    foreign::leave_out(plan, inputs.foreign, &mut text);
     survey::order(plan, header.as_ref(), &facts, &mut text);
     survey::mark(marks, &facts, &mut text);
     let mut page_states = [const { None::<PageStateReader> }; PAGE_STATE_MAPS];
@@ -178,6 +180,7 @@ pub fn run<L: Line>(
     }
     // Who reads it has it, and it may be what failed.
     if tomb.failures() == 0 {
+        foreign::write(inputs.foreign, &mut text);
         report::write(&facts, header.as_ref(), memory, &params, &mut text);
     }
     if let Err(error) = text.finish() {
@@ -234,6 +237,7 @@ pub fn run<L: Line>(
     let mut dump = Dump {
         elfcorehdr: header.zip(elfcorehdr),
         notes,
+        foreign: ForeignNote::new(inputs.foreign),
         crashed: facts.crashed_cpu(),
         manifest,
         ranges,

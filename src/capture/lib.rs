@@ -23,6 +23,7 @@
 use core::fmt;
 
 use vmcore::PhysRange;
+use vmcore::afterimage_notes::Region;
 
 mod dump;
 mod effort;
@@ -31,6 +32,7 @@ mod facts;
 mod failures;
 #[cfg(test)]
 mod fake;
+mod foreign;
 mod frames;
 mod granules;
 mod index;
@@ -175,8 +177,10 @@ pub struct Inputs<'a> {
     pub elfcorehdr: Option<Located<'a>>,
     /// All RAM that the device tree names; empty if it names none.
     pub memory: &'a [PhysRange],
-    /// This kernel's own memory, `linux,usable-memory-range`, and whatever else must not be read: never dumped.
+    /// This kernel's own memory, `linux,usable-memory-range`: never dumped.
     pub own: &'a [PhysRange],
+    /// Memory that others than the CPUs use, as whole pages: never read, and named in the dump. It may lie outside `memory`.
+    pub foreign: &'a [Region],
     /// Rate of the [`Clock`] in Hz.
     pub counter_hz: u64,
     /// The [`Clock`] when this kernel was entered; 0 when that is not known.

@@ -42,6 +42,8 @@ pub(crate) struct Machine {
     pub(crate) header: Vec<u8>,
     /// Where a run leaves its tombstone.
     pub(crate) survivor: Option<&'static [AtomicU64; WORDS]>,
+    /// Memory of others.
+    pub(crate) foreign: Vec<Region>,
 }
 
 pub(crate) const fn page(number: u64) -> u64 {
@@ -143,6 +145,7 @@ impl Machine {
             ram,
             header,
             survivor: None,
+            foreign: Vec::new(),
         }
     }
 
@@ -196,6 +199,7 @@ impl Machine {
             elfcorehdr,
             memory: &[RAM],
             own: &[OWN],
+            foreign: &self.foreign,
             counter_hz: 62_500_000,
             entry_ticks: 0,
         };

@@ -163,7 +163,9 @@ pub(crate) fn manifest(
     manifest.cpu_count = count(facts.cpus().count().max(facts.stops().count()));
     manifest.dump_level = u32::from(level);
     manifest.elfcorehdr_len = header.map_or(0, |header| count(header.len()));
-    manifest.note_segments = header.map_or(0, |header| count(header.notes().count()));
+    let notes = header.map_or(0, |header| header.notes().count());
+    let own = usize::from(!inputs.foreign.is_empty());
+    manifest.note_segments = count(notes.saturating_add(own));
     manifest.counter_hz = u32::try_from(inputs.counter_hz).unwrap_or(u32::MAX);
     manifest
 }

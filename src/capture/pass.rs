@@ -13,6 +13,7 @@ use wire::memory_block::{Run, TABLE_MAX};
 use wire::{BlockKind, BlockWriter, Finished, FrameType, Manifest, Moved, PageClass, Summary};
 
 use crate::dump::Totals;
+use crate::foreign::ForeignNote;
 use crate::granules::Granules;
 use crate::index::{PageIndex, PageKey};
 use crate::manifest::Ranges;
@@ -35,6 +36,8 @@ const FINISHED_FRAMES: u32 = 50;
 pub(crate) struct Dump<'a> {
     pub(crate) elfcorehdr: Option<(CoreHeader<'a>, Located<'a>)>,
     pub(crate) notes: &'a OldNotes,
+    /// What this kernel adds to them.
+    pub(crate) foreign: ForeignNote,
     /// The CPU that crashed.
     pub(crate) crashed: Option<PrStatus>,
     pub(crate) manifest: Manifest,
@@ -138,6 +141,12 @@ impl Dump<'_> {
         let first = |note: &OldNote<'_>| self.is_crashed(note) || !has_registers(note);
         for note in self.notes.segments().filter(|note| first(note)) {
             sending.segment(BlockKind::Notes, note.index, note.address, note.bytes, raw)?;
+        }
+        let own = self.foreign.as_bytes();
+        if !own.is_empty() {
+            // Behind all that the header has.
+            let index = self.manifest.note_segments.saturating_sub(1);
+            sending.segment(BlockKind::Notes, index, 0, own, raw)?;
         }
         let mut progress = Progress::default();
         let mut is_header_sent = false;

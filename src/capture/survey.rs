@@ -299,6 +299,7 @@ mod tests {
             elfcorehdr: None,
             memory,
             own: &[OWN],
+            foreign: &[],
             counter_hz: 0,
             entry_ticks: 0,
         };

@@ -57,10 +57,6 @@ const VALUES_LEN: u32 = 8;
 pub(crate) const GET_CLOCK_RATE: u32 = 0x0003_0002;
 /// "Get VC memory": nothing; then address and bytes.
 pub(crate) const GET_VC_MEMORY: u32 = 0x0001_0006;
-/// The PL011s' clock.
-pub(crate) const CLOCK_UART: u32 = 2;
-/// The core's, which the mini UART has.
-pub(crate) const CLOCK_CORE: u32 = 4;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +73,6 @@ pub(crate) enum Error {
     Unknown(u32),
     /// It gave fewer bytes than the tag has.
     Short(u32),
-    /// It answered for another clock.
-    OtherClock(u32),
 }
 
 impl fmt::Display for Error {
@@ -90,7 +84,6 @@ impl fmt::Display for Error {
             Self::Refused(code) => write!(f, "the firmware refused the question: {code:#x}"),
             Self::Unknown(tag) => write!(f, "the firmware does not know tag {tag:#x}"),
             Self::Short(len) => write!(f, "the firmware answered with {len} bytes"),
-            Self::OtherClock(clock) => write!(f, "the firmware answered for clock {clock}"),
         }
     }
 }
@@ -177,30 +170,6 @@ impl<R: Registers, B: Registers> Mailbox<R, B> {
             return Err(Error::Short(len & !ANSWERED));
         }
         Ok(VALUES.map(|offset| self.buffer.read(offset)))
-    }
-
-    /// Rate of `clock` in Hz; 0 where the firmware knows no such clock.
-    pub(crate) fn clock_hz(
-        &self,
-        clock: u32,
-        sync: impl Fn(),
-        is_late: impl FnMut() -> bool,
-    ) -> Result<u32, Error> {
-        match self.ask(GET_CLOCK_RATE, [clock, 0], sync, is_late)? {
-            [found, hz] if found == clock => Ok(hz),
-            [found, _] => Err(Error::OtherClock(found)),
-        }
-    }
-
-    /// Physical address and bytes of the memory that the VideoCore keeps for itself, as the firmware says them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody asks yet"))]
-    pub(crate) fn vc_memory(
-        &self,
-        sync: impl Fn(),
-        is_late: impl FnMut() -> bool,
-    ) -> Result<(u64, u64), Error> {
-        let [base, len] = self.ask(GET_VC_MEMORY, [0, 0], sync, is_late)?;
-        Ok((base.into(), len.into()))
     }
 }
 
@@ -325,9 +294,8 @@ mod tests {
             assert_eq!(memory, [32, 0, 0x0003_0002, 8, 0, 4, 0, 0]);
             chip.answers(0x8000_0000, 0x8000_0008, [4, 250_000_000]);
         });
-        let mailbox = chip.mailbox();
-        let rate = mailbox.clock_hz(CLOCK_CORE, || chip.clean_invalidate(), || chip.is_late());
-        assert_eq!(rate, Ok(250_000_000));
+        let rate = chip.ask(GET_CLOCK_RATE, [4, 0]);
+        assert_eq!(rate, Ok([4, 250_000_000]));
         assert_eq!(*chip.taken.borrow(), [0xc008_0048]);
     }
 
@@ -337,10 +305,10 @@ mod tests {
             assert_eq!(chip.memory.borrow()[2], 0x0001_0006);
             chip.answers(0x8000_0000, 0x8000_0008, [0x3b40_0000, 0x04c0_0000]);
         });
-        let found = chip
-            .mailbox()
-            .vc_memory(|| chip.clean_invalidate(), || chip.is_late());
-        assert_eq!(found, Ok((0x3b40_0000, 0x04c0_0000)));
+        assert_eq!(
+            chip.ask(GET_VC_MEMORY, [0, 0]),
+            Ok([0x3b40_0000, 0x04c0_0000])
+        );
     }
 
     #[test]
@@ -432,21 +400,13 @@ mod tests {
     }
 
     #[test]
-    fn rate_of_another_clock_is_no_answer() {
-        let chip = chip(|chip, _| chip.answers(0x8000_0000, 0x8000_0008, [3, 7]));
-        let mailbox = chip.mailbox();
-        let rate = mailbox.clock_hz(CLOCK_UART, || chip.clean_invalidate(), || chip.is_late());
-        assert_eq!(rate, Err(Error::OtherClock(3)));
-    }
-
-    #[test]
     fn buffer_whose_address_would_name_a_channel_is_not_sent() {
         let chip = chip(|_, _| {});
         let mailbox = Mailbox {
             bus_address: BUS | 4,
             ..chip.mailbox()
         };
-        let found = mailbox.vc_memory(|| {}, || chip.is_late());
+        let found = mailbox.ask(GET_VC_MEMORY, [0, 0], || {}, || chip.is_late());
         assert_eq!(found, Err(Error::OutOfReach));
         assert_eq!(*chip.taken.borrow(), []);
     }

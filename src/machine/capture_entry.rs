@@ -23,6 +23,7 @@ use vmcore::{PhysRange as DumpRange, crc32c};
 
 use crate::blob;
 use crate::boot::EntryState;
+use crate::foreign::Foreign;
 use crate::layout::PHYSICAL_LIMIT;
 use crate::mmu::AddressSpace;
 use crate::old_memory::{OldMemory, Readable};
@@ -44,6 +45,8 @@ pub struct Handover {
     pub memory: Ranges,
     /// This kernel's own memory.
     pub own: Ranges,
+    /// Memory that others than the CPUs use: not to be read.
+    pub foreign: Foreign,
     /// The crashed machine's memory.
     pub old: OldMemory,
     /// Memory to work in.
@@ -201,6 +204,14 @@ fn bring_up(
         });
     }
 
+    let foreign = Foreign::find(&mut space, &dtb, own.as_slice());
+    for region in foreign.as_slice() {
+        let _ = readable.subtract(PhysRange {
+            start: region.pa,
+            end: region.pa.saturating_add(region.len),
+        });
+    }
+
     let elf_core_range = dtb.elf_core_header().unwrap_or_else(|error| {
         emergency!("Afterimage: device tree, linux,elfcorehdr: {error}\n");
         None
@@ -225,6 +236,7 @@ fn bring_up(
         elf_core_header,
         memory,
         own,
+        foreign,
         old,
         room,
         entry_ticks,

@@ -29,6 +29,8 @@ pub mod exceptions;
 #[cfg(test)]
 mod fake_registers;
 #[cfg(target_os = "none")]
+pub mod foreign;
+#[cfg(target_os = "none")]
 pub mod gic;
 #[cfg(any(target_os = "none", test))]
 mod gic_v2;

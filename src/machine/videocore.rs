@@ -30,6 +30,9 @@ use crate::mmu::{AddressSpace, MapError};
 
 /// Longest wait for an answer. Linux waits for a second, but a console must not; an answer takes less than one millisecond.
 const WAIT_US: u64 = 50_000;
+/// The firmware's numbers of the PL011s' clock, and of the core's, which the mini UART has.
+const CLOCK_UART: u32 = 2;
+const CLOCK_CORE: u32 = 4;
 /// Clocks that are believed: a UART's are 3 MHz and more, no core runs at 1 GHz.
 const CLOCKS_HZ: core::ops::RangeInclusive<u32> = 1_000_000..=1_000_000_000;
 
@@ -59,8 +62,8 @@ pub(crate) enum Error {
     Dtb(DtbError),
     Map(MapError),
     Mailbox(mailbox::Error),
-    /// A clock that cannot be.
-    Clock(u32),
+    /// Another clock, or a rate that cannot be: which, and Hz.
+    Clock(u32, u32),
 }
 
 impl fmt::Display for Error {
@@ -69,28 +72,36 @@ impl fmt::Display for Error {
             Self::Dtb(error) => write!(f, "device tree, mailbox: {error}"),
             Self::Map(error) => write!(f, "mailbox: {error}"),
             Self::Mailbox(error) => write!(f, "{error}"),
-            Self::Clock(hz) => write!(f, "the firmware says {hz} Hz, which is not believed"),
+            Self::Clock(clock, hz) => {
+                write!(
+                    f,
+                    "the firmware says {hz} Hz of clock {clock}, not believed"
+                )
+            }
         }
     }
 }
 
-/// The mailbox, `None` where the tree has none. `question` is given the space's exclusive use for as long as it takes.
-fn ask<T>(
+/// Asks for one tag; `None` where the tree has no mailbox. The space is held for as long as it takes.
+#[inline(never)]
+fn ask(
     space: &mut AddressSpace,
     dtb: &Dtb<'_>,
-    question: impl FnOnce(&Mailbox<Block, Block>) -> Result<T, mailbox::Error>,
-) -> Result<Option<T>, Error> {
-    let Some(found) = dtb.bcm2835_mailbox().map_err(Error::Dtb)? else {
-        return Ok(None);
-    };
+    tag: u32,
+    values: [u32; 2],
+) -> Result<Option<[u32; 2]>, Error> {
+    let deadline = Deadline::after_us(WAIT_US);
     let virtual_address = BUFFER.0.get().addr() as u64;
     let start = image::physical(virtual_address);
     let bytes = PhysRange {
         start,
         end: start.saturating_add(BUFFER_LEN),
     };
+    let Some(found) = dtb.bcm2835_mailbox(&bytes).map_err(Error::Dtb)? else {
+        return Ok(None);
+    };
     let bus_address = found
-        .bus_address(&bytes)
+        .bus_address
         .ok_or(Error::Mailbox(mailbox::Error::OutOfReach))?;
     let registers = space
         .map_device(found.registers.start, MAILBOX_LEN)
@@ -102,7 +113,8 @@ fn ask<T>(
         buffer: unsafe { Block::new(virtual_address, BUFFER_LEN) },
         bus_address,
     };
-    question(&mailbox).map(Some).map_err(Error::Mailbox)
+    let answer = mailbox.ask(tag, values, sync, || deadline.is_past());
+    answer.map(Some).map_err(Error::Mailbox)
 }
 
 /// Writes the buffer to memory and drops it from the caches, ordered before what follows.
@@ -118,19 +130,22 @@ pub(crate) fn uart_clock(
     model: UartModel,
 ) -> Option<(&'static str, Result<u32, Error>)> {
     let (name, clock) = match model {
-        UartModel::Bcm2835Aux => ("core", mailbox::CLOCK_CORE),
-        UartModel::Pl011 => ("UART", mailbox::CLOCK_UART),
+        UartModel::Bcm2835Aux => ("core", CLOCK_CORE),
+        UartModel::Pl011 => ("UART", CLOCK_UART),
         _ => return None,
     };
-    let deadline = Deadline::after_us(WAIT_US);
-    let asked = ask(space, dtb, |mailbox| {
-        mailbox.clock_hz(clock, sync, || deadline.is_past())
+    let asked = ask(space, dtb, mailbox::GET_CLOCK_RATE, [clock, 0]).transpose()?;
+    let clock = asked.and_then(|[found, hz]| {
+        let is_it = found == clock && CLOCKS_HZ.contains(&hz);
+        is_it.then_some(hz).ok_or(Error::Clock(found, hz))
     });
-    let is_possible = |hz: u32| CLOCKS_HZ.contains(&hz);
-    let clock = asked
-        .transpose()?
-        .and_then(|hz| is_possible(hz).then_some(hz).ok_or(Error::Clock(hz)));
     Some((name, clock))
+}
+
+/// Address and bytes of the memory that the VideoCore has for itself, by its firmware; `None` where there is none to be asked.
+pub(crate) fn memory(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<Option<(u64, u64)>, Error> {
+    let told = ask(space, dtb, mailbox::GET_VC_MEMORY, [0, 0])?;
+    Ok(told.map(|[base, len]| (base.into(), len.into())))
 }
 
 /// Connects the header's pins with the console, where it is one of a Raspberry Pi's two UARTs that can be had there.

@@ -64,6 +64,8 @@ pub const GIC: u32 = FIRST + 10;
 pub const MOVED: u32 = FIRST + 11;
 /// Note type of a list of [`Mapping`].
 pub const MAPPINGS: u32 = FIRST + 12;
+/// Note type of a list of [`Region`] that the capture kernel did not read, because others than the CPUs use them; absent without any.
+pub const FOREIGN: u32 = FIRST + 13;
 /// Note type of [`Fallback`].
 pub const FALLBACK: u32 = FIRST + 32;
 /// Note type of [`Taint`]; written only when there is any.

@@ -144,6 +144,7 @@ fn capture<H: Host>(
         }),
         memory: &memory,
         own: &own,
+        foreign: &[],
         counter_hz: CLOCK_HZ,
         entry_ticks: 0,
     };

@@ -187,6 +187,7 @@ pub fn dump(
         }),
         memory: &[range(BASE, ram.len() as u64)],
         own: &[range(OWN, 2 << 20)],
+        foreign: &[],
         counter_hz: 1_000_000_000,
         entry_ticks: 0,
     };

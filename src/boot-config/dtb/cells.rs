@@ -46,6 +46,13 @@ impl Iterator for Pairs<'_> {
     }
 }
 
+/// Which way an address is led between a bus and the one above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Up,
+    Down,
+}
+
 impl<'a> Node<'a> {
     /// Returns the cell sizes of this node's children; the defaults are the specification's, 2 and 1.
     pub(super) fn cell_sizes(&self) -> Result<CellSizes, DtbError> {
@@ -121,7 +128,7 @@ impl<'a> Node<'a> {
             if !ranges.is_empty() {
                 let (child, up) = (bus.cell_sizes()?, parent.cell_sizes()?);
                 translated = bus
-                    .map_through(ranges, child, up, translated, size)?
+                    .map_through(("ranges", ranges), (child, up), Way::Up, translated, size)?
                     .ok_or(untranslatable)?;
             }
             bus = parent;
@@ -129,11 +136,12 @@ impl<'a> Node<'a> {
         Ok(translated)
     }
 
-    fn map_through(
+    /// Leads `address` through windows that each are a child's address, a parent's, and a size; `None` when `size` bytes there are in none.
+    pub(super) fn map_through(
         &self,
-        ranges: &[u8],
-        child: CellSizes,
-        up: CellSizes,
+        (name, ranges): (&'static str, &[u8]),
+        (child, up): (CellSizes, CellSizes),
+        way: Way,
         address: u64,
         size: u64,
     ) -> Result<Option<u64>, DtbError> {
@@ -145,8 +153,12 @@ impl<'a> Node<'a> {
                 (child.address > 0 && up.address > 0).then_some((from, to, len, rest))
             });
             // A PCI bus has three address cells: what lies behind one is not for us.
-            let Some((from, to, len, next)) = entry else {
-                return Err(self.bad_length("ranges", ranges));
+            let Some((below, above, len, next)) = entry else {
+                return Err(self.bad_length(name, ranges));
+            };
+            let (from, to) = match way {
+                Way::Up => (below, above),
+                Way::Down => (above, below),
             };
             let offset = address.checked_sub(from);
             if let Some(offset) =

@@ -53,10 +53,12 @@ fn read(dtb: &Dtb<'_>) {
         dtb.bcm2835_pm(),
         dtb.npcm_watchdog(),
     );
-    let _ = (dtb.bcm2835_gpio(), dtb.framebuffers());
-    if let Ok(Some(mailbox)) = dtb.bcm2835_mailbox() {
-        let _ = mailbox.bus_address(&mailbox.registers);
-    }
+    let buffer = PhysRange {
+        start: 0x8_0000,
+        end: 0x8_0040,
+    };
+    let _ = (dtb.bcm2835_gpio(), dtb.bcm2835_mailbox(&buffer));
+    dtb.each_other_memory(|it| assert!(it.range.is_err() || !it.name.is_empty()));
     if let Ok(Some(console)) = dtb.console() {
         assert!(!console.registers.is_empty());
         let _ = console.is_compatible("arm,pl011");

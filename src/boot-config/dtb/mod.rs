@@ -28,7 +28,7 @@ pub use header::{HEADER_LEN, MAX_LEN};
 pub use interrupts::{ArchTimer, Bcm2836, Gic, Interrupt, Trigger};
 pub use memory::{MAX_RAM_RANGES, MAX_RESERVED_REGIONS, ReservedRegion};
 pub use node::{MAX_DEPTH, Node, StringList};
-pub use videocore::{Bcm2835Gpio, Bcm2835Mailbox, Framebuffer, MAX_FRAMEBUFFERS};
+pub use videocore::{Bcm2835Gpio, Bcm2835Mailbox, OtherMemory};
 
 use fdt::Fdt;
 use fdt::parsing::NoPanic;

@@ -255,6 +255,11 @@ impl<'a> Dtb<'a> {
 
     /// Returns the first node, parents before children, for which `is_wanted` holds.
     pub fn find(&self, mut is_wanted: impl FnMut(&Node<'a>) -> bool) -> Option<Node<'a>> {
+        self.find_by(&mut is_wanted)
+    }
+
+    /// The walk itself, once in an Image for all that is looked for.
+    fn find_by(&self, is_wanted: &mut dyn FnMut(&Node<'a>) -> bool) -> Option<Node<'a>> {
         let mut node = self.root();
         if is_wanted(&node) {
             return Some(node);

@@ -5,50 +5,22 @@
 //! display/simple-framebuffer.yaml; `dma-ranges` is the Devicetree Specification v0.4, section 2.3.9.
 
 use super::Dtb;
-use super::cells::take_cells;
+use super::cells::Way;
 use super::error::DtbError;
 use super::node::Node;
-use crate::fixed_list::FixedList;
 use crate::range::PhysRange;
 
 /// What the VideoCore sees of the RAM: the first GiB, at its bus addresses from here on (BCM2835 ARM Peripherals, section 1.2.4).
 const BUS_BASE: u64 = 0xc000_0000;
 const BUS_LEN: u64 = 1 << 30;
-/// Windows of `dma-ranges` that are looked at; bcm2711.dtsi has one, Raspberry Pi's own three.
-const MAX_WINDOWS: usize = 8;
-/// Framebuffers that are kept.
-pub const MAX_FRAMEBUFFERS: usize = 4;
 
 /// The mailboxes between the CPUs and the VideoCore's firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bcm2835Mailbox {
     /// Registers, physical.
     pub registers: PhysRange,
-    /// Windows of the bus: physical addresses, and the bus address of the first. `None` when the tree does not say.
-    windows: Option<FixedList<(PhysRange, u64), MAX_WINDOWS>>,
-}
-
-impl Bcm2835Mailbox {
-    /// Returns the bus address at which the VideoCore sees all of `range`; `None` when it does not.
-    #[must_use]
-    pub fn bus_address(&self, range: &PhysRange) -> Option<u32> {
-        if range.is_empty() || range.end > BUS_LEN {
-            return None;
-        }
-        let bus = match &self.windows {
-            None => BUS_BASE.checked_add(range.start),
-            Some(windows) => windows.iter().find_map(|(window, bus)| {
-                let offset = range.start.checked_sub(window.start)?;
-                window
-                    .contains_range(range)
-                    .then(|| bus.checked_add(offset))?
-            }),
-        };
-        // All of it must have a bus address of 32 bits.
-        let last = bus?.checked_add(range.len())?.checked_sub(1)?;
-        u32::try_from(last).ok()?;
-        u32::try_from(bus?).ok()
-    }
+    /// Bus address at which the VideoCore sees the buffer; `None` when it does not see all of it.
+    pub bus_address: Option<u32>,
 }
 
 /// The pins' function registers, of which kind they are.
@@ -60,32 +32,34 @@ pub struct Bcm2835Gpio {
     pub is_bcm2711: bool,
 }
 
-/// Memory that is shown on a screen.
+/// Memory that others than the CPUs use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Framebuffer<'a> {
-    /// The node's name with its unit address.
+pub struct OtherMemory<'a> {
+    /// The node's name without its unit address.
     pub name: &'a str,
+    /// Whether it is shown on a screen; else it is marked `no-map`.
+    pub is_framebuffer: bool,
     /// Where it is, or what is wrong with its `reg`.
     pub range: Result<PhysRange, DtbError>,
 }
 
 impl<'a> Dtb<'a> {
-    /// Returns the mailboxes of a BCM2835 or a successor; `None` without any.
+    /// Returns the mailboxes of a BCM2835 or a successor, for questions in `buffer`; `None` without any.
     ///
     /// # Errors
     /// Whatever is wrong with its registers, or with the `dma-ranges` of its bus.
-    pub fn bcm2835_mailbox(&self) -> Result<Option<Bcm2835Mailbox>, DtbError> {
+    pub fn bcm2835_mailbox(&self, buffer: &PhysRange) -> Result<Option<Bcm2835Mailbox>, DtbError> {
         let Some(node) = self.find_compatible(&["brcm,bcm2835-mbox"]) else {
             return Ok(None);
         };
         let Some(registers) = node.registers(0)? else {
             return Ok(None);
         };
-        let windows = match node.parent() {
-            Some(bus) => windows(&bus)?,
-            None => None,
-        };
-        Ok(Some(Bcm2835Mailbox { registers, windows }))
+        let bus_address = bus_address(&node, buffer)?;
+        Ok(Some(Bcm2835Mailbox {
+            registers,
+            bus_address,
+        }))
     }
 
     /// Returns the pins of a BCM2835 or a successor; `None` without any.
@@ -105,62 +79,56 @@ impl<'a> Dtb<'a> {
         }))
     }
 
-    /// Returns the framebuffers that the boot loader left: `simple-framebuffer` in `/chosen`, as far as they are in use, the first
-    /// [`MAX_FRAMEBUFFERS`]. One that names its memory by `memory-region` has its name there, in `/reserved-memory`, and is left out.
-    #[must_use]
-    pub fn framebuffers(&self) -> FixedList<Framebuffer<'a>, MAX_FRAMEBUFFERS> {
-        let mut found = FixedList::new();
-        let chosen = self.root().child("chosen");
-        for node in chosen.iter().flat_map(Node::children) {
-            let is_one = node.is_compatible("simple-framebuffer") && node.is_available();
-            let Some(reg) = node.property("reg").filter(|_| is_one) else {
-                continue;
+    /// Hands out memory that is not the CPUs' alone: framebuffers that the boot loader left (`simple-framebuffer` in `/chosen`), as far as
+    /// they are in use, and static regions of `/reserved-memory` that are marked `no-map`; of each the first range. A framebuffer that
+    /// names its memory by `memory-region` has it there.
+    pub fn each_other_memory(&self, mut found: impl FnMut(OtherMemory<'a>)) {
+        let _ = self.find(|node| {
+            let is_framebuffer = node.is_compatible("simple-framebuffer");
+            let parent = match node.parent() {
+                Some(parent) if is_framebuffer || node.property("no-map").is_some() => parent,
+                _ => return false,
             };
-            let range = node.registers(0).and_then(|range| {
-                let range = range.filter(|range| !range.is_empty());
-                range.ok_or_else(|| node.bad_value("reg", reg))
-            });
-            let name = node.name();
-            // More screens than that have no cable to hang on.
-            let _ = found.push(Framebuffer { name, range });
-        }
-        found
+            let is_there = matches!(parent.name(), "chosen" | "reserved-memory");
+            let is_one = is_there && parent.parent().is_some_and(|it| it.parent().is_none());
+            if let Some(reg) = node.property("reg").filter(|_| is_one)
+                && node.is_available()
+            {
+                let range = node.registers(0).and_then(|range| {
+                    let range = range.filter(|range| !range.is_empty());
+                    range.ok_or_else(|| node.bad_value("reg", reg))
+                });
+                found(OtherMemory {
+                    name: node.base_name(),
+                    is_framebuffer,
+                    range,
+                });
+            }
+            false
+        });
     }
 }
 
-/// The windows of the bus `bus`; none of them where addresses are the same on both sides.
-fn windows(bus: &Node<'_>) -> Result<Option<FixedList<(PhysRange, u64), MAX_WINDOWS>>, DtbError> {
+/// Where a device at `node` sees `buffer`: through the `dma-ranges` of its bus, else as the manual says.
+fn bus_address(node: &Node<'_>, buffer: &PhysRange) -> Result<Option<u32>, DtbError> {
     const NAME: &str = "dma-ranges";
-    let (Some(value), Some(parent)) = (bus.property(NAME), bus.parent()) else {
+    if buffer.is_empty() || buffer.end > BUS_LEN {
         return Ok(None);
+    }
+    let bus = node.parent();
+    let ranges = bus.and_then(|bus| bus.property(NAME));
+    let start = match (bus, bus.and_then(|bus| bus.parent()), ranges) {
+        (Some(_), Some(_), Some([])) => Some(buffer.start),
+        (Some(bus), Some(parent), Some(ranges)) => {
+            let cells = (bus.cell_sizes()?, parent.cell_sizes()?);
+            bus.map_through((NAME, ranges), cells, Way::Down, buffer.start, buffer.len())?
+        }
+        _ => BUS_BASE.checked_add(buffer.start),
     };
-    let mut windows = FixedList::new();
-    if value.is_empty() {
-        let all = PhysRange {
-            start: 0,
-            end: BUS_LEN,
-        };
-        let _ = windows.push((all, 0));
-        return Ok(Some(windows));
-    }
-    let (child, up) = (bus.cell_sizes()?, parent.cell_sizes()?);
-    let mut rest = value;
-    while !rest.is_empty() {
-        let entry = take_cells(rest, child.address).and_then(|(from, rest)| {
-            let (to, rest) = take_cells(rest, up.address)?;
-            let (len, rest) = take_cells(rest, child.size)?;
-            (child.address > 0 && up.address > 0).then_some((from, to, len, rest))
-        });
-        let Some((from, to, len, next)) = entry else {
-            return Err(bus.bad_length(NAME, value));
-        };
-        let window = PhysRange::from_len(to, len).map_err(|cause| DtbError::BadRange {
-            property: NAME,
-            cause,
-        })?;
-        // What does not fit is a window less.
-        let _ = windows.push((window, from));
-        rest = next;
-    }
-    Ok(Some(windows))
+    // All of it must have a bus address of 32 bits.
+    let last = start.and_then(|start| start.checked_add(buffer.len())?.checked_sub(1));
+    let is_low = last.is_some_and(|last| u32::try_from(last).is_ok());
+    Ok(start
+        .filter(|_| is_low)
+        .and_then(|start| u32::try_from(start).ok()))
 }

@@ -262,3 +262,26 @@ fn ram_above_a_limit_is_forgotten_and_named() {
     }));
     assert_eq!(map.limit(middle), None);
 }
+
+#[test]
+fn framebuffer_is_not_free_and_one_that_cannot_be_takes_nothing() {
+    let blob = |start: u32, len: u32| {
+        let blob = Blob::new().two_cells().memory(0x4000_0000, 0x800_0000);
+        let chosen = blob.begin("chosen").two_cells().bytes("ranges", &[]);
+        let node = chosen
+            .begin("framebuffer@0")
+            .text("compatible", "simple-framebuffer")
+            .cells("reg", &[0, start, 0, len]);
+        node.end().end().finish()
+    };
+    let free = |start, len| {
+        let blob = blob(start, len);
+        let map = MemoryMap::from_dtb(&Dtb::validate(&blob).unwrap()).unwrap();
+        map.free().total_bytes()
+    };
+    let all = 0x800_0000;
+    assert_eq!(free(0x4100_0000, 0x10_0000), all - 0x10_0000);
+    assert_eq!(free(0x9000_0000, 0x10_0000), all);
+    assert_eq!(free(0x4000_0000, 0x800_0000), all);
+    assert_eq!(free(0x4100_0000, 0), all);
+}

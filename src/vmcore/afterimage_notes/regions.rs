@@ -25,6 +25,8 @@ coded_enum! {
         Secret = 7, "secret";
         /// Memory that is not RAM by the DTB, or that the program wants early.
         Extra = 8, "extra";
+        /// Memory that others than the CPUs use: not read, and named in the FOREIGN note.
+        Foreign = 9, "foreign";
     }
 }
 

@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::dtb::testing::{PI, PI_3, dtc};
-use std::string::String;
 
 fn blob(text: &str) -> Vec<u8> {
     dtc("dts", "dtb", text.as_bytes()).0
@@ -19,30 +18,26 @@ fn pi_3_with(from: &str, to: &str) -> Vec<u8> {
 #[cfg_attr(miri, ignore = "runs dtc")]
 fn mailbox_sees_memory_where_dma_ranges_puts_it() {
     let blobs = [blob(PI_3), blob(PI)];
-    let [pi_3, pi_4] = blobs.each_ref().map(|blob| {
-        let dtb = Dtb::validate(blob).unwrap();
-        dtb.bcm2835_mailbox().unwrap().unwrap()
-    });
-    assert_eq!(pi_3.registers, range(0x3f00_b880, 0x40));
-    assert_eq!(pi_4.registers, range(0xfe00_b880, 0x40));
+    let of = |number: usize, buffer: PhysRange| {
+        let dtb = Dtb::validate(&blobs[number]).unwrap();
+        dtb.bcm2835_mailbox(&buffer).unwrap().unwrap()
+    };
     let buffer = range(0x1234_0040, 0x40);
-    assert_eq!(pi_3.bus_address(&buffer), Some(0xd234_0040));
-    assert_eq!(pi_4.bus_address(&buffer), Some(0xd234_0040));
+    assert_eq!(of(0, buffer).registers, range(0x3f00_b880, 0x40));
+    assert_eq!(of(1, buffer).registers, range(0xfe00_b880, 0x40));
+    let pi_3 = |start, len| of(0, range(start, len)).bus_address;
+    let pi_4 = |start, len| of(1, range(start, len)).bus_address;
+    assert_eq!(pi_3(0x1234_0040, 0x40), Some(0xd234_0040));
+    assert_eq!(pi_4(0x1234_0040, 0x40), Some(0xd234_0040));
     // The last bytes that either passes on, and what begins there.
-    assert_eq!(
-        pi_4.bus_address(&range(0x3fff_ffc0, 0x40)),
-        Some(0xffff_ffc0)
-    );
-    assert_eq!(
-        pi_3.bus_address(&range(0x3eff_ffc0, 0x40)),
-        Some(0xfeff_ffc0)
-    );
-    assert_eq!(pi_3.bus_address(&range(0x3eff_ffc0, 0x41)), None);
-    assert_eq!(pi_3.bus_address(&range(0x3f00_0000, 0x40)), None);
-    assert_eq!(pi_4.bus_address(&range(0x3fff_ffc0, 0x41)), None);
-    assert_eq!(pi_4.bus_address(&range(0x4000_0000, 0x40)), None);
-    assert_eq!(pi_4.bus_address(&range(0x1_0000_0000, 0x40)), None);
-    assert_eq!(pi_4.bus_address(&PhysRange::EMPTY), None);
+    assert_eq!(pi_4(0x3fff_ffc0, 0x40), Some(0xffff_ffc0));
+    assert_eq!(pi_3(0x3eff_ffc0, 0x40), Some(0xfeff_ffc0));
+    assert_eq!(pi_3(0x3eff_ffc0, 0x41), None);
+    assert_eq!(pi_3(0x3f00_0000, 0x40), None);
+    assert_eq!(pi_4(0x3fff_ffc0, 0x41), None);
+    assert_eq!(pi_4(0x4000_0000, 0x40), None);
+    assert_eq!(pi_4(0x1_0000_0000, 0x40), None);
+    assert_eq!(pi_4(0x1000, 0), None);
 }
 
 #[test]
@@ -51,8 +46,8 @@ fn bus_addresses_without_dma_ranges_are_the_manuals() {
     let property = "dma-ranges = <0xc0000000 0x0 0x3f000000>;";
     let of = |to: &str, buffer: &PhysRange| {
         let blob = pi_3_with(property, to);
-        let mailbox = Dtb::validate(&blob).unwrap().bcm2835_mailbox();
-        mailbox.map(|mailbox| mailbox.unwrap().bus_address(buffer))
+        let mailbox = Dtb::validate(&blob).unwrap().bcm2835_mailbox(buffer);
+        mailbox.map(|mailbox| mailbox.unwrap().bus_address)
     };
     let buffer = range(0x8_0000, 0x40);
     assert_eq!(of("", &buffer), Ok(Some(0xc008_0000)));
@@ -91,37 +86,50 @@ fn pins_are_found_with_their_kind() {
     let none = board().finish();
     let dtb = Dtb::validate(&none).unwrap();
     assert_eq!(dtb.bcm2835_gpio(), Ok(None));
-    assert_eq!(dtb.bcm2835_mailbox(), Ok(None));
-    assert!(dtb.framebuffers().is_empty());
+    assert_eq!(dtb.bcm2835_mailbox(&range(0, 0x40)), Ok(None));
+    dtb.each_other_memory(|it| panic!("{it:?}"));
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
 fn framebuffers_in_use_are_found() {
     let blob = blob(PI_3);
-    let found = Dtb::validate(&blob).unwrap().framebuffers();
-    let one = Framebuffer {
-        name: "framebuffer@3b800000",
+    let mut found = Vec::new();
+    let dtb = Dtb::validate(&blob).unwrap();
+    dtb.each_other_memory(|it| found.push(it));
+    let one = OtherMemory {
+        name: "framebuffer",
+        is_framebuffer: true,
         range: Ok(range(0x3b80_0000, 0x7e_9000)),
     };
-    assert!(found.iter().eq([one]), "{found:?}");
+    assert_eq!(found, [one]);
+    let blob = self::blob(PI);
+    let mut found = Vec::new();
+    let dtb = Dtb::validate(&blob).unwrap();
+    dtb.each_other_memory(|it| found.push(it));
+    let nvram = OtherMemory {
+        name: "nvram",
+        is_framebuffer: false,
+        range: Ok(range(0x100_0000, 0x1000)),
+    };
+    assert_eq!(found, [nvram]);
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "runs dtc")]
 fn framebuffers_that_are_none_are_told_or_left() {
-    let of = |to: &str| -> Vec<(String, bool)> {
+    let of = |to: &str| {
         let blob = pi_3_with("reg = <0x3b800000 0x7e9000>;", to);
-        let found = Dtb::validate(&blob).unwrap().framebuffers();
-        let one = |it: Framebuffer<'_>| (String::from(it.name), it.range.is_ok());
-        found.iter().map(one).collect()
+        let dtb = Dtb::validate(&blob).unwrap();
+        let mut found = Vec::new();
+        dtb.each_other_memory(|it| found.push(it.range.is_ok()));
+        found
     };
-    let name = String::from("framebuffer@3b800000");
-    assert_eq!(of("reg = <0x3b800000 0>;"), [(name.clone(), false)]);
-    assert_eq!(of("reg = <0x3b800000>;"), [(name.clone(), false)]);
+    assert_eq!(of("reg = <0x3b800000 0>;"), [false]);
+    assert_eq!(of("reg = <0x3b800000>;"), [false]);
     assert_eq!(
         of("reg = <0xffffff00 0x200>;"),
-        [(name, true)],
+        [true],
         "an end of 64 bits is for the caller to judge"
     );
     // Its memory is one of /reserved-memory.
