@@ -186,6 +186,28 @@ fn unknown_state_of_the_other_cpus_is_named_and_they_idle() {
     assert!(is_named && !is_in_it, "{}", crashed.report);
 }
 
+/// CPU 1 holds every lock that can be held: CPU 0 answers all the same, and crashes when it is asked to.
+#[test]
+fn sysrq_is_answered_while_another_cpu_holds_the_locks() {
+    let machine = Machine::new().cpus(3).append(
+        "lkdtm=LOOP@150 lkdtm_cpu=2 lkdtm_secondaries=locks nowatchdog dump_then=halt dump_rounds=1",
+    );
+    let running = machine.start();
+    let mut from = running.console.wait_for_from("lkdtm: provoking", 0);
+    for (command, answer) in [
+        (b'm', "sysrq: another CPU keeps the heap"),
+        (b'k', "sysrq: crash region"),
+        (b't', "sysrq: a crash would leave a dump"),
+    ] {
+        running.console.send(b"~~~SysRq");
+        running.console.send(&[command]);
+        from = running.console.wait_for_from(answer, from);
+    }
+    running.console.send(b"~~~SysRqc");
+    let crashed = oracle::finish(running);
+    oracle::assert_equals_memory(&crashed, &crashed.running.memory.pages());
+}
+
 /// The kernel lists its names when it is asked for one that it does not know.
 #[test]
 fn matrix_names_every_crash_that_the_kernel_knows() {

@@ -38,7 +38,7 @@ pub(crate) fn init(
             log::warn!("{error}");
         }
     });
-    let usage = crate::HEAP.usage();
+    let usage = crate::HEAP.usage().unwrap_or_default();
     let (tables, pool) = space.table_use();
     log::info!(
         "heap of {} KiB; {tables} of {pool} page-table pages in use",

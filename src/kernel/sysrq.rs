@@ -110,14 +110,14 @@ fn run(command: u8) {
                 if status.has_stub { "present" } else { "absent" }
             );
         }
-        b'm' => {
-            let usage = crate::HEAP.usage();
-            log::info!(
+        b'm' => match crate::HEAP.usage() {
+            Some(usage) => log::info!(
                 "sysrq: heap of {} bytes, {} in use",
                 usage.total,
                 usage.used
-            );
-        }
+            ),
+            None => log::warn!("sysrq: another CPU keeps the heap"),
+        },
         b's' => status::answer_status(),
         b'e' => status::answer_estimate(),
         b't' => status::answer_test(),

@@ -18,6 +18,8 @@ use crate::layout::{LINEAR_BASE, PAGE_SIZE};
 
 /// Free RAM ranges that the heap takes; more are left unused and named.
 pub const MAX_RANGES: usize = 32;
+/// Longest wait of [`KernelHeap::usage`], which is asked in an interrupt.
+const USAGE_US: u64 = 10_000;
 
 /// A range that the heap could not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,14 +179,21 @@ impl KernelHeap {
         });
     }
 
-    /// Size and use.
-    pub fn usage(&self) -> Usage {
+    /// Size and use; `None` when another CPU has had the heap for longer than an allocation takes, and may never give it back.
+    pub fn usage(&self) -> Option<Usage> {
         arch::without_irq(|| {
-            let inner = self.inner.lock();
-            Usage {
+            let deadline = arch::Deadline::after_us(USAGE_US);
+            let inner = loop {
+                match self.inner.try_lock() {
+                    Some(inner) => break inner,
+                    None if deadline.is_past() => return None,
+                    None => core::hint::spin_loop(),
+                }
+            };
+            Some(Usage {
                 total: inner.heap.stats_total_bytes(),
                 used: inner.heap.stats_alloc_actual(),
-            }
+            })
         })
     }
 
