@@ -94,7 +94,7 @@ fn console_of_a_pi_does_without_the_firmware() {
         let cases: [(Edit<'_>, Option<&str>); 3] = [
             (&without, None),
             (&silent, Some("the firmware does not answer")),
-            (&lost, Some("device tree, mailbox")),
+            (&lost, Some("device tree: ")),
         ];
         for (edit, says) in cases {
             let (machine, _tree) = pi_with(number, edit);

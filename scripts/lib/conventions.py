@@ -21,6 +21,7 @@ CRASH_PATH = [
     "src/capture/lib.rs",
     "src/capture-kernel/lib.rs",
     "src/kernel/crash.rs",
+    "src/machine/bcm2835_dma.rs",
     "src/machine/bcm2835_gpio.rs",
     "src/machine/bcm2835_mailbox.rs",
     "src/machine/bcm2835_pm.rs",

@@ -18,8 +18,26 @@ use vmcore::PhysRange as DumpRange;
 use vmcore::afterimage_notes::{Region, RegionKind, name_field};
 
 use crate::mmu::AddressSpace;
-use crate::{emergency, videocore};
+use crate::{bcm2835_dma, emergency, videocore};
 
+/// DMA channels by number.
+const DMA_NAMES: [&str; bcm2835_dma::CHANNELS as usize] = [
+    "DMA channel 0",
+    "DMA channel 1",
+    "DMA channel 2",
+    "DMA channel 3",
+    "DMA channel 4",
+    "DMA channel 5",
+    "DMA channel 6",
+    "DMA channel 7",
+    "DMA channel 8",
+    "DMA channel 9",
+    "DMA channel 10",
+    "DMA channel 11",
+    "DMA channel 12",
+    "DMA channel 13",
+    "DMA channel 14",
+];
 /// Ranges that are handed on.
 const MAX: usize = 16;
 
@@ -66,7 +84,38 @@ impl Foreign {
                 Err(doubt) => emergency!("Afterimage: memory of {name} not believed: {doubt}\n"),
             },
         );
+        if let Err(error) = all.find_dma(space, dtb, ram.as_slice(), ours.as_slice()) {
+            emergency!("Afterimage: DMA not known: {error}\n");
+        }
         all
+    }
+
+    /// Finds what channels of a Raspberry Pi's DMA controller are writing now. What they go on to is not known.
+    fn find_dma(
+        &mut self,
+        space: &mut AddressSpace,
+        dtb: &Dtb<'_>,
+        ram: &[PhysRange],
+        own: &[PhysRange],
+    ) -> Result<(), videocore::Error> {
+        let Some(registers) = videocore::dma(space, dtb)? else {
+            return Ok(());
+        };
+        for (channel, name) in (0..registers.channels).zip(DMA_NAMES) {
+            let Some(transfer) = bcm2835_dma::transfer(&registers.block, channel) else {
+                continue;
+            };
+            let (bus, len) = (transfer.bus_address, transfer.len);
+            let target = dtb.bcm2835_dma_target(bus, len);
+            match target.map_err(videocore::Error::Dtb)? {
+                Some(target) => match foreign::judge(target.start, len, ram, own) {
+                    Ok(range) => self.push(name, &range),
+                    Err(doubt) => emergency!("Afterimage: {name} is at work: {doubt}\n"),
+                },
+                None => emergency!("Afterimage: {name} is at work, on no memory: {bus:#x}\n"),
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, name: &str, range: &PhysRange) {

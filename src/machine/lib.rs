@@ -8,6 +8,8 @@
 #[cfg(target_os = "none")]
 pub mod arch;
 #[cfg(any(target_os = "none", test))]
+mod bcm2835_dma;
+#[cfg(any(target_os = "none", test))]
 mod bcm2835_gpio;
 #[cfg(any(target_os = "none", test))]
 mod bcm2835_mailbox;

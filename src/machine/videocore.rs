@@ -22,6 +22,7 @@ use boot_config::dtb::{Console, UartModel};
 use boot_config::{Dtb, DtbError, PhysRange};
 
 use crate::arch::{self, Deadline};
+use crate::bcm2835_dma::{CHANNEL_LEN, CHANNELS};
 use crate::bcm2835_gpio::{Bcm2835Gpio, Function};
 use crate::bcm2835_mailbox::{self as mailbox, BUFFER_LEN, Mailbox};
 use crate::image;
@@ -69,8 +70,8 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dtb(error) => write!(f, "device tree, mailbox: {error}"),
-            Self::Map(error) => write!(f, "mailbox: {error}"),
+            Self::Dtb(error) => write!(f, "device tree: {error}"),
+            Self::Map(error) => write!(f, "registers: {error}"),
             Self::Mailbox(error) => write!(f, "{error}"),
             Self::Clock(clock, hz) => {
                 write!(
@@ -146,6 +147,27 @@ pub(crate) fn uart_clock(
 pub(crate) fn memory(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<Option<(u64, u64)>, Error> {
     let told = ask(space, dtb, mailbox::GET_VC_MEMORY, [0, 0])?;
     Ok(told.map(|[base, len]| (base.into(), len.into())))
+}
+
+/// A DMA controller's registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dma {
+    pub(crate) block: Block,
+    /// Channels that they are of.
+    pub(crate) channels: u64,
+}
+
+/// The DMA controller; `None` without one.
+pub(crate) fn dma(space: &mut AddressSpace, dtb: &Dtb<'_>) -> Result<Option<Dma>, Error> {
+    let Some(registers) = dtb.bcm2835_dma().map_err(Error::Dtb)? else {
+        return Ok(None);
+    };
+    let channels = (registers.len() / CHANNEL_LEN).min(CHANNELS);
+    let len = channels.saturating_mul(CHANNEL_LEN);
+    let base = space.map_device(registers.start, len).map_err(Error::Map)?;
+    // SAFETY: mapped just above, for good.
+    let block = unsafe { Block::new(base, len) };
+    Ok(Some(Dma { block, channels }))
 }
 
 /// Connects the header's pins with the console, where it is one of a Raspberry Pi's two UARTs that can be had there.

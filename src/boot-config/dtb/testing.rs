@@ -229,6 +229,7 @@ pub(crate) const PI: &str = r#"/dts-v1/;
         dma-ranges = <0xc0000000 0x0 0x0 0x40000000>;
         mailbox@7e00b880 { compatible = "brcm,bcm2835-mbox"; reg = <0x7e00b880 0x40>; };
         gpio@7e200000 { compatible = "brcm,bcm2711-gpio"; reg = <0x7e200000 0xb4>; };
+        dma-controller@7e007000 { compatible = "brcm,bcm2835-dma"; reg = <0x7e007000 0xb00>; };
         gic: interrupt-controller@40041000 {
             compatible = "arm,gic-400";
             #interrupt-cells = <3>;
@@ -283,6 +284,7 @@ pub(crate) const PI_3: &str = r#"/dts-v1/;
         dma-ranges = <0xc0000000 0x0 0x3f000000>;
         mailbox@7e00b880 { compatible = "brcm,bcm2835-mbox"; reg = <0x7e00b880 0x40>; };
         gpio@7e200000 { compatible = "brcm,bcm2835-gpio"; reg = <0x7e200000 0xb4>; };
+        dma-controller@7e007000 { compatible = "brcm,bcm2835-dma"; reg = <0x7e007000 0xf00>; };
         intc: interrupt-controller@7e00b200 {
             compatible = "brcm,bcm2836-armctrl-ic";
             reg = <0x7e00b200 0x200>;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a tree says of a BCM2835's VideoCore: its mailbox, its pins, the memory that it shows on a screen.
+//! What a tree says of a BCM2835's VideoCore: its mailbox, its pins, its DMA, the memory that it shows on a screen.
 //!
 //! Linux's Documentation/devicetree/bindings/mailbox/brcm,bcm2835-mbox.yaml, pinctrl/brcm,bcm2835-gpio.yaml and
 //! display/simple-framebuffer.yaml; `dma-ranges` is the Devicetree Specification v0.4, section 2.3.9.
@@ -13,6 +13,7 @@ use crate::range::PhysRange;
 /// What the VideoCore sees of the RAM: the first GiB, at its bus addresses from here on (BCM2835 ARM Peripherals, section 1.2.4).
 const BUS_BASE: u64 = 0xc000_0000;
 const BUS_LEN: u64 = 1 << 30;
+const DMA: &str = "brcm,bcm2835-dma";
 
 /// The mailboxes between the CPUs and the VideoCore's firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,34 @@ impl<'a> Dtb<'a> {
             registers,
             bus_address,
         }))
+    }
+
+    /// Returns the registers of a BCM2835's DMA controller or a successor's; `None` without one.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its registers.
+    pub fn bcm2835_dma(&self) -> Result<Option<PhysRange>, DtbError> {
+        match self.find_compatible(&[DMA]) {
+            Some(node) => node.registers(0),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns where in memory that controller writes `len` bytes at a bus address; `None` when that is no memory of the CPUs'.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the `dma-ranges` of its bus.
+    pub fn bcm2835_dma_target(&self, bus: u32, len: u64) -> Result<Option<PhysRange>, DtbError> {
+        let node = self.find_compatible(&[DMA]);
+        // Above 0x40000000 each quarter of the 4 GiB is the same memory, cached in another manner (BCM2835 ARM Peripherals, section 1.2.3).
+        let quarter = u64::from(bus) % BUS_LEN;
+        for bus in [u64::from(bus), quarter.saturating_add(BUS_BASE)] {
+            let start = node.map(|node| through_dma_ranges(&node, Way::Up, bus, len));
+            if let Some(start) = start.transpose()?.flatten() {
+                return Ok(PhysRange::from_len(start, len).ok());
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the pins of a BCM2835 or a successor; `None` without any.
@@ -111,24 +140,37 @@ impl<'a> Dtb<'a> {
 
 /// Where a device at `node` sees `buffer`: through the `dma-ranges` of its bus, else as the manual says.
 fn bus_address(node: &Node<'_>, buffer: &PhysRange) -> Result<Option<u32>, DtbError> {
-    const NAME: &str = "dma-ranges";
     if buffer.is_empty() || buffer.end > BUS_LEN {
         return Ok(None);
     }
-    let bus = node.parent();
-    let ranges = bus.and_then(|bus| bus.property(NAME));
-    let start = match (bus, bus.and_then(|bus| bus.parent()), ranges) {
-        (Some(_), Some(_), Some([])) => Some(buffer.start),
-        (Some(bus), Some(parent), Some(ranges)) => {
-            let cells = (bus.cell_sizes()?, parent.cell_sizes()?);
-            bus.map_through((NAME, ranges), cells, Way::Down, buffer.start, buffer.len())?
-        }
-        _ => BUS_BASE.checked_add(buffer.start),
-    };
+    let start = through_dma_ranges(node, Way::Down, buffer.start, buffer.len())?;
     // All of it must have a bus address of 32 bits.
     let last = start.and_then(|start| start.checked_add(buffer.len())?.checked_sub(1));
     let is_low = last.is_some_and(|last| u32::try_from(last).is_ok());
     Ok(start
         .filter(|_| is_low)
         .and_then(|start| u32::try_from(start).ok()))
+}
+
+/// Leads an address between the bus of the device at `node` and memory; `None` when `len` bytes there are not all led.
+fn through_dma_ranges(
+    node: &Node<'_>,
+    way: Way,
+    address: u64,
+    len: u64,
+) -> Result<Option<u64>, DtbError> {
+    const NAME: &str = "dma-ranges";
+    let bus = node.parent();
+    let ranges = bus.and_then(|bus| bus.property(NAME));
+    match (bus, bus.and_then(|bus| bus.parent()), ranges) {
+        (Some(_), Some(_), Some([])) => Ok(Some(address)),
+        (Some(bus), Some(parent), Some(ranges)) => {
+            let cells = (bus.cell_sizes()?, parent.cell_sizes()?);
+            bus.map_through((NAME, ranges), cells, way, address, len)
+        }
+        _ => Ok(match way {
+            Way::Down => BUS_BASE.checked_add(address),
+            Way::Up => address.checked_sub(BUS_BASE),
+        }),
+    }
 }

@@ -136,3 +136,46 @@ fn framebuffers_that_are_none_are_told_or_left() {
     assert_eq!(of("memory-region = <1>;"), []);
     assert_eq!(of("status = \"disabled\"; reg = <0 1>;"), []);
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn dma_writes_where_dma_ranges_leads() {
+    let blobs = [blob(PI_3), blob(PI)];
+    let [pi_3, pi_4] = blobs.each_ref().map(|blob| Dtb::validate(blob).unwrap());
+    assert_eq!(pi_3.bcm2835_dma(), Ok(Some(range(0x3f00_7000, 0xf00))));
+    assert_eq!(pi_4.bcm2835_dma(), Ok(Some(range(0xfe00_7000, 0xb00))));
+    let target = range(0x10_0000, 0x1000);
+    // Each of the four aliases is the same memory; one that a tree names is taken at its word.
+    for bus in [0xc010_0000, 0x8010_0000, 0x4010_0000, 0x10_0000] {
+        assert_eq!(
+            pi_3.bcm2835_dma_target(bus, 0x1000),
+            Ok(Some(target)),
+            "{bus:#x}"
+        );
+    }
+    assert_eq!(
+        pi_4.bcm2835_dma_target(0xffff_f000, 0x1000),
+        Ok(Some(range(0x3fff_f000, 0x1000)))
+    );
+    // Past the end of what it reaches; a device.
+    assert_eq!(pi_4.bcm2835_dma_target(0xffff_f000, 0x1001), Ok(None));
+    assert_eq!(pi_3.bcm2835_dma_target(0xff20_3004, 4), Ok(None));
+    let none = board().finish();
+    let dtb = Dtb::validate(&none).unwrap();
+    assert_eq!(dtb.bcm2835_dma(), Ok(None));
+    assert_eq!(dtb.bcm2835_dma_target(0xc010_0000, 4), Ok(None));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "runs dtc")]
+fn dma_ranges_that_are_cut_off_are_told() {
+    let cut = "dma-ranges = <0xc0000000 0x0>;";
+    let blob = pi_3_with("dma-ranges = <0xc0000000 0x0 0x3f000000>;", cut);
+    let found = Dtb::validate(&blob)
+        .unwrap()
+        .bcm2835_dma_target(0xc010_0000, 4);
+    assert!(
+        matches!(found, Err(DtbError::BadLength { .. })),
+        "{found:?}"
+    );
+}
