@@ -15,8 +15,10 @@ use crate::range::{PhysRange, RangeError, RangeSet, align_down, align_up};
 /// Alignment of a crash region's start and size in bytes, Linux's `CRASH_ALIGN` on arm64.
 pub const CRASH_ALIGN: u64 = 2 << 20;
 
-/// Where low memory ends.
+/// Where low memory ends, unless devices reach less of it.
 const LOW_END: u64 = 1 << 32;
+/// RAM that has to be there for a limit to be believed: the extra region of one that lies above has to fit.
+const LOW_LEAST: u64 = 2 * DEFAULT_LOW_SIZE;
 
 /// How many separate free ranges are kept.
 pub const MAX_FREE_RANGES: usize = 128;
@@ -77,7 +79,7 @@ impl fmt::Display for PlacementError {
             Self::NoLowRoom { size } => {
                 write!(
                     f,
-                    "no room below 4 GiB for a crash region of {size:#x} bytes"
+                    "no room in low memory for a crash region of {size:#x} bytes"
                 )
             }
         }
@@ -101,6 +103,8 @@ pub struct MemoryMap {
     ram: RangeSet<MAX_RAM_RANGES>,
     mappable: RangeSet<MAX_FREE_RANGES>,
     free: RangeSet<MAX_FREE_RANGES>,
+    /// What every device reaches, where the tree limits it.
+    dma_end: Option<u64>,
 }
 
 impl MemoryMap {
@@ -115,6 +119,7 @@ impl MemoryMap {
             ram: dtb.ram()?,
             mappable: RangeSet::new(),
             free: RangeSet::new(),
+            dma_end: dtb.dma_end(),
         };
         for range in map.ram.iter() {
             map.mappable.insert(range).map_err(too_many)?;
@@ -273,12 +278,21 @@ impl MemoryMap {
         Ok(region)
     }
 
-    /// Returns what counts as low memory: below 4 GiB, or all of it where RAM begins above, as on arm64 Linux.
+    /// Returns what counts as low memory: what every device reaches, on a Raspberry Pi 4 1 GiB; else below 4 GiB; or all of it where RAM begins
+    /// above: as on arm64 Linux (`arm64_dma_phys_limit`).
     fn low_zone(&self) -> PhysRange {
-        let has_low = self.ram.iter().any(|range| range.start < LOW_END);
-        PhysRange {
-            start: 0,
-            end: if has_low { LOW_END } else { u64::MAX },
+        let below = |end: u64| PhysRange { start: 0, end };
+        let ram_below = |end: u64| {
+            let parts = self.ram.iter().filter_map(|ram| ram.intersect(&below(end)));
+            parts.fold(0_u64, |sum, part| sum.saturating_add(part.len()))
+        };
+        let limit = self
+            .dma_end
+            .filter(|end| *end < LOW_END && ram_below(*end) >= LOW_LEAST);
+        match limit {
+            Some(end) => below(end),
+            None if ram_below(LOW_END) > 0 => below(LOW_END),
+            None => below(u64::MAX),
         }
     }
 }

@@ -29,6 +29,18 @@ pub(super) fn take_cells(bytes: &[u8], cells: u32) -> Option<(u64, &[u8])> {
     Some((value, rest))
 }
 
+/// Takes a window of `ranges` or `dma-ranges`: the child's address, the parent's, the size, and what follows. A PCI bus has three address cells:
+/// what lies behind one is not for us.
+fn take_window(
+    bytes: &[u8],
+    (child, up): (CellSizes, CellSizes),
+) -> Option<(u64, u64, u64, &[u8])> {
+    let (below, rest) = take_cells(bytes, child.address)?;
+    let (above, rest) = take_cells(rest, up.address)?;
+    let (len, rest) = take_cells(rest, child.size)?;
+    (child.address > 0 && up.address > 0).then_some((below, above, len, rest))
+}
+
 /// Iterator over the (address, size) pairs of a property.
 pub(super) struct Pairs<'a> {
     rest: &'a [u8],
@@ -136,6 +148,19 @@ impl<'a> Node<'a> {
         Ok(translated)
     }
 
+    /// Returns the end of the memory that devices on this bus reach through its `dma-ranges`; `None` when it has none that can be read.
+    pub(super) fn dma_windows_end(&self) -> Option<u64> {
+        let mut rest = self.property("dma-ranges")?;
+        let cells = (self.cell_sizes().ok()?, self.parent()?.cell_sizes().ok()?);
+        let mut end = None;
+        while !rest.is_empty() {
+            let (_, above, len, next) = take_window(rest, cells)?;
+            end = end.max(above.checked_add(len));
+            rest = next;
+        }
+        end.filter(|end| *end > 0)
+    }
+
     /// Leads `address` through windows that each are a child's address, a parent's, and a size; `None` when `size` bytes there are in none.
     pub(super) fn map_through(
         &self,
@@ -147,13 +172,7 @@ impl<'a> Node<'a> {
     ) -> Result<Option<u64>, DtbError> {
         let mut rest = ranges;
         while !rest.is_empty() {
-            let entry = take_cells(rest, child.address).and_then(|(from, rest)| {
-                let (to, rest) = take_cells(rest, up.address)?;
-                let (len, rest) = take_cells(rest, child.size)?;
-                (child.address > 0 && up.address > 0).then_some((from, to, len, rest))
-            });
-            // A PCI bus has three address cells: what lies behind one is not for us.
-            let Some((below, above, len, next)) = entry else {
+            let Some((below, above, len, next)) = take_window(rest, (child, up)) else {
                 return Err(self.bad_length(name, ranges));
             };
             let (from, to) = match way {

@@ -58,6 +58,7 @@ fn read(dtb: &Dtb<'_>) {
         end: 0x8_0040,
     };
     let _ = (dtb.bcm2835_gpio(), dtb.bcm2835_mailbox(&buffer));
+    let _ = dtb.dma_end();
     let _ = (dtb.bcm2835_dma(), dtb.bcm2835_dma_target(0xc010_0000, 64));
     dtb.each_other_memory(|it| assert!(it.range.is_err() || !it.name.is_empty()));
     if let Ok(Some(console)) = dtb.console() {

@@ -91,6 +91,19 @@ impl<'a> Dtb<'a> {
         Ok(None)
     }
 
+    /// Returns the end of the memory that every bus's devices reach, by `dma-ranges`; `None` when no bus is limited. One that cannot be read, a
+    /// PCI bus's among them, limits nothing.
+    #[must_use]
+    pub fn dma_end(&self) -> Option<u64> {
+        let mut end = None;
+        let _ = self.find(|bus| {
+            let limit = bus.dma_windows_end();
+            end = end.into_iter().chain(limit).min();
+            false
+        });
+        end
+    }
+
     /// Returns the pins of a BCM2835 or a successor; `None` without any.
     ///
     /// # Errors

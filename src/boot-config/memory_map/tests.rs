@@ -143,6 +143,56 @@ fn high_region_falls_back_below_4_gib() {
     );
 }
 
+/// A map of 8 GiB whose bus has this `dma-ranges`: child, parent and size of two, two and one cells.
+fn limited(dma_ranges: &[u32]) -> MemoryMap {
+    map(Blob::new()
+        .two_cells()
+        .memory(0, 8 * GIB)
+        .begin("soc")
+        .cells("#address-cells", &[1])
+        .cells("#size-cells", &[1])
+        .cells("dma-ranges", dma_ranges)
+        .end())
+}
+
+#[test]
+fn automatic_region_lies_where_every_device_reaches_it() {
+    let place = |dma_ranges: &[u32]| {
+        let placed = limited(dma_ranges).place_crash_region(&CrashKernel::automatic(2 * MIB));
+        placed.unwrap().region.end
+    };
+    // A Raspberry Pi 4's; two windows, of which the higher one counts.
+    assert_eq!(place(&[0xc000_0000, 0, 0, 0x4000_0000]), GIB);
+    let two = [
+        0,
+        0,
+        0,
+        0x2000_0000,
+        0x2000_0000,
+        0,
+        0x2000_0000,
+        0x1000_0000,
+    ];
+    assert_eq!(place(&two), 768 * MIB);
+    // None that limits, too little RAM to be true, and what cannot be read.
+    assert_eq!(place(&[]), 4 * GIB);
+    assert_eq!(place(&[0, 1, 0, 0x4000_0000]), 4 * GIB);
+    assert_eq!(place(&[0, 0, 0, 0x10_0000]), 4 * GIB);
+    assert_eq!(place(&[0, 0, 0, 0]), 4 * GIB);
+    assert_eq!(place(&[0, 0, 0]), 4 * GIB);
+    assert_eq!(place(&[0, 0xffff_ffff, 0xffff_ffff, 0x4000_0000]), 4 * GIB);
+}
+
+#[test]
+fn region_too_large_for_what_devices_reach_goes_above_with_a_low_one() {
+    let map = limited(&[0xc000_0000, 0, 0, 0x4000_0000]);
+    let placed = map
+        .place_crash_region(&CrashKernel::automatic(2 * GIB))
+        .unwrap();
+    assert_eq!(placed.region.end, 8 * GIB);
+    assert_eq!(placed.low, Some(range(GIB - 128 * MIB, 128 * MIB)));
+}
+
 #[test]
 fn ram_all_above_4_gib_counts_as_low() {
     let map = map(Blob::new().two_cells().memory(8 * GIB, GIB));
