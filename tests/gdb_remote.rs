@@ -70,6 +70,11 @@ impl GdbRemote {
         bytes.chunks_exact(8).take(33).map(little_endian).collect()
     }
 
+    /// PSTATE, as SPSR has it: the register behind those, number 33.
+    pub fn pstate(&mut self) -> u64 {
+        little_endian(&from_hex(&self.request("p21")))
+    }
+
     /// A system register by its name in the architecture.
     ///
     /// # Panics

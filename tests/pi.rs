@@ -148,6 +148,55 @@ fn cpu_of_a_pi_4_that_masks_irqs_is_named_where_only_an_irq_could_stop_it() {
     );
 }
 
+/// Where the region, and in it the capture Image with its entry, lies on either Pi: at the end of RAM.
+const CAPTURE_ENTRY: u64 = RAM_END - (4 << 20);
+
+#[test]
+fn capture_kernel_of_a_pi_starts_at_el2_with_clean_state() {
+    for number in [3, 4] {
+        if !is_there(number) {
+            continue;
+        }
+        let machine = pi(number).append("lkdtm=PANIC@100 dump_then=halt dump_rounds=1");
+        let mut running = machine.with_gdb().start();
+        let mut gdb = running.gdb.take().expect("a gdbstub");
+        gdb.hardware_breakpoint(CAPTURE_ENTRY, true);
+        gdb.go_on();
+        gdb.wait_for_stop();
+        let registers = gdb.general_registers();
+        assert_eq!(
+            registers[32], CAPTURE_ENTRY,
+            "Pi {number}: stopped elsewhere"
+        );
+        // Linux's booting.rst: x0 the DTB, x1 to x3 zero, DAIF masked; EL2 with its own stack pointer.
+        let region = CAPTURE_ENTRY..RAM_END;
+        assert!(
+            region.contains(&registers[0]),
+            "Pi {number}: x0 {:#x}",
+            registers[0]
+        );
+        assert_eq!(registers[1..4], [0, 0, 0], "Pi {number}");
+        assert_eq!(gdb.pstate() & 0x3df, 0x3c9, "Pi {number}: PSTATE");
+        // MMU and caches off; nothing trapped, no stage 2, no vectors of the stub's.
+        for (name, bits) in [
+            ("SCTLR_EL2", 0x1005),
+            ("SCTLR", 0x1005),
+            ("HCR_EL2", u64::MAX),
+            ("VTTBR_EL2", u64::MAX),
+            ("VBAR_EL2", u64::MAX),
+            ("CNTV_CTL_EL0", 1),
+            ("CNTP_CTL_EL0", 1),
+        ] {
+            let found = gdb.system_register(name) & bits;
+            assert_eq!(found, 0, "Pi {number}: {name}");
+        }
+        gdb.hardware_breakpoint(CAPTURE_ENTRY, false);
+        gdb.go_on();
+        let crashed = oracle::finish(running);
+        assert_eq!(crashed.region, region, "Pi {number}");
+    }
+}
+
 #[test]
 fn missing_device_tree_is_told_on_both_uarts() {
     for number in [3, 4] {
