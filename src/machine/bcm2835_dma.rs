@@ -15,7 +15,7 @@
     )
 )]
 
-use crate::bcm2836::Registers;
+use crate::registers::Registers;
 
 /// Bytes of a channel's registers.
 pub(crate) const CHANNEL_LEN: u64 = 0x100;
@@ -78,7 +78,7 @@ pub(crate) fn transfer(registers: &impl Registers, channel: u64) -> Option<Trans
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_registers::Fake;
+    use crate::registers::fake::Fake;
 
     /// Channel 5 at work on this block.
     fn at_work(what: u32, destination: u32, len: u32, stride: u32) -> Fake {

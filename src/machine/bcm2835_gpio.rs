@@ -15,7 +15,7 @@
     )
 )]
 
-use crate::bcm2836::Registers;
+use crate::registers::Registers;
 
 /// Functions of pins 10 to 19, three bits each.
 const FUNCTION_1: u64 = 0x04;

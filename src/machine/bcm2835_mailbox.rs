@@ -20,7 +20,7 @@
 
 use core::fmt;
 
-use crate::bcm2836::Registers;
+use crate::registers::Registers;
 
 // Mailbox 0 is what the firmware sends, mailbox 1 what it is sent.
 const READ: u64 = 0x00;

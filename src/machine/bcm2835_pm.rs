@@ -15,7 +15,7 @@
     )
 )]
 
-use crate::bcm2836::Registers;
+use crate::registers::Registers;
 
 const RESET_CONTROL: u64 = 0x1c;
 const RESET_STATUS: u64 = 0x20;
@@ -76,38 +76,14 @@ impl<R: Registers> Bcm2835Pm<R> {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
     use super::*;
-    use std::cell::RefCell;
-    use std::vec::Vec;
-
-    /// The three registers, and what was written to them.
-    struct Fake {
-        control: u32,
-        status: u32,
-        written: RefCell<Vec<(u64, u32)>>,
-    }
+    use crate::registers::fake::Fake;
 
     fn fake(control: u32, status: u32) -> Fake {
-        let written = RefCell::default();
-        Fake {
-            control,
-            status,
-            written,
-        }
-    }
-
-    impl Registers for &Fake {
-        fn read(&self, offset: u64) -> u32 {
-            match offset {
-                0x1c => self.control,
-                0x20 => self.status,
-                _ => panic!("{offset:#x} read"),
-            }
-        }
-        fn write(&self, offset: u64, value: u32) {
-            self.written.borrow_mut().push((offset, value));
-        }
+        let chip = Fake::default();
+        chip.set(0x1c, control);
+        chip.set(0x20, status);
+        chip
     }
 
     #[test]

@@ -17,13 +17,7 @@
     )
 )]
 
-/// A block of 32-bit registers, by offset: the driver is tested without a device.
-pub(crate) trait Registers {
-    /// Reads a register; 0 outside the block.
-    fn read(&self, offset: u64) -> u32;
-    /// Writes a register; nothing outside the block.
-    fn write(&self, offset: u64, value: u32);
-}
+use crate::registers::Registers;
 
 /// Cores of the chip.
 const CORES: u64 = 4;
@@ -166,7 +160,7 @@ const fn bank(registers: u64, intid: u32) -> u64 {
 mod tests {
     extern crate std;
     use super::*;
-    use crate::fake_registers::Fake;
+    use crate::registers::fake::Fake;
 
     fn both<'a>(local: &'a Fake, shared: &'a Fake) -> Bcm2836<&'a Fake> {
         Bcm2836 {

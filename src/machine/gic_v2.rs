@@ -13,8 +13,8 @@
     )
 )]
 
-use crate::bcm2836::Registers;
 use crate::gic_v3::{quiesce_word, register_at};
+use crate::registers::Registers;
 
 /// Interrupt id of the stop request, an SGI.
 pub(crate) const STOP_INTID: u32 = 7;
@@ -179,7 +179,7 @@ impl<R: Registers> GicV2<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_registers::Fake;
+    use crate::registers::fake::Fake;
 
     /// A GIC-400 as a Raspberry Pi 4's: 7 words of 32 interrupts, 256 in all (BCM2711 ARM Peripherals, section 6.3; DDI 0471, 3.3).
     const TYPER: u32 = 0x0000_fc67;

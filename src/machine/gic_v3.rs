@@ -14,7 +14,7 @@
     )
 )]
 
-use crate::bcm2836::Registers;
+use crate::registers::Registers;
 
 /// Bytes of a redistributor; one of a GICv4 has as many more (GICR_TYPER.VLPIS).
 pub(crate) const REDISTRIBUTOR_LEN: u64 = 0x2_0000;
@@ -82,7 +82,7 @@ pub(crate) fn stop_lpis(redistributor: &impl Registers, mut may_wait: impl FnMut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_registers::Fake;
+    use crate::registers::fake::Fake;
 
     /// Redistributors of CPUs 0 to 3 of cluster 0 and one of cluster 1, the third with a GICv4's frames; GICR_TYPER as in IHI 0069, 12.11.34.
     fn redistributors() -> (Fake, u64) {

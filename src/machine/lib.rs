@@ -28,8 +28,6 @@ pub mod capture_entry;
 pub mod console;
 #[cfg(target_os = "none")]
 pub mod exceptions;
-#[cfg(test)]
-mod fake_registers;
 #[cfg(target_os = "none")]
 pub mod foreign;
 #[cfg(target_os = "none")]
@@ -72,6 +70,8 @@ pub mod psci;
 pub mod ram;
 #[cfg(target_os = "none")]
 pub mod region;
+#[cfg(any(target_os = "none", test))]
+mod registers;
 #[cfg(target_os = "none")]
 pub mod reset;
 #[cfg(target_os = "none")]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Mapped device registers, for accesses that the driver crates do not offer: blocks of 32-bit ones, and a 16550's.
 
-use crate::bcm2836::Registers;
 use crate::ns16550::Port;
+use crate::registers::Registers;
 
 /// Registers at a virtual address that `AddressSpace::map_device` returned.
 #[derive(Clone, Copy, Debug)]

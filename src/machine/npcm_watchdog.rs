@@ -15,7 +15,7 @@
     )
 )]
 
-use crate::bcm2836::Registers;
+use crate::registers::Registers;
 
 // WTCR.
 const ENABLE: u32 = 1 << 7;
@@ -68,18 +68,7 @@ impl<R: Registers> NpcmWatchdog<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::cell::Cell;
-
-    impl Registers for &Cell<u32> {
-        fn read(&self, offset: u64) -> u32 {
-            assert_eq!(offset, 0);
-            self.get()
-        }
-        fn write(&self, offset: u64, value: u32) {
-            assert_eq!(offset, 0);
-            self.set(value);
-        }
-    }
+    use crate::registers::fake::Fake;
 
     #[test]
     fn period_is_the_next_longer_one() {
@@ -92,9 +81,10 @@ mod tests {
             (2750, 2750, 0xc30),
             (u32::MAX, 2750, 0xc30),
         ] {
-            let register = Cell::new(0x400);
+            let register = Fake::default();
             assert_eq!(NpcmWatchdog(&register).start(seconds), period);
-            assert_eq!(register.get(), value | 0x8b, "{seconds} s");
+            let written = register.written.borrow();
+            assert_eq!(*written, [(0, value | 0x8b)], "{seconds} s");
         }
     }
 
@@ -106,14 +96,15 @@ mod tests {
             (0x402, false),
             (0x482, true),
         ] {
-            let register = Cell::new(value);
+            let register = Fake::default();
+            register.set(0, value);
             assert_eq!(NpcmWatchdog(&register).is_running(), is_running);
         }
     }
 
     #[test]
     fn watchdog_turned_off_does_not_run() {
-        let register = Cell::new(0);
+        let register = Fake::default();
         NpcmWatchdog(&register).start(10);
         assert!(NpcmWatchdog(&register).is_running());
         NpcmWatchdog(&register).stop();
