@@ -41,6 +41,7 @@ CRASH_PATH = [
     "src/machine/ns16550.rs",
     "src/machine/old_memory.rs",
     "src/machine/own_memory.rs",
+    "src/machine/pl011.rs",
     "src/machine/psci.rs",
     "src/machine/region/armed.rs",
     "src/machine/reset.rs",
