@@ -314,7 +314,7 @@ pub fn acknowledge() -> Option<u32> {
         Some(v2) => v2.acknowledge(),
         None => GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)
             .map(u32::from)
-            .filter(|id| *id < 1020),
+            .filter(|id| *id < gic_v2::SPECIAL),
     }
 }
 
@@ -337,7 +337,7 @@ pub fn take_group0() -> Option<u32> {
         None => {
             let id = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group0)?;
             GicCpuInterface::end_interrupt(id, InterruptGroup::Group0);
-            Some(u32::from(id)).filter(|id| *id < 1020)
+            Some(u32::from(id)).filter(|id| *id < gic_v2::SPECIAL)
         }
     }
 }

@@ -33,7 +33,7 @@ const GICC_EOIR: u64 = 0x10;
 pub(crate) const GICC_APR0: u64 = 0xd0;
 pub(crate) const GICC_NSAPR0: u64 = 0xe0;
 /// Ids from here on are no interrupts (section 3.2.5).
-const SPECIAL: u32 = 1020;
+pub(crate) const SPECIAL: u32 = 1020;
 
 /// Which group serves what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

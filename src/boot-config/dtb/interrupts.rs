@@ -158,28 +158,6 @@ impl<'a> Dtb<'a> {
         Ok(Some(Bcm2836 { local, shared }))
     }
 
-    /// Returns the power management of a BCM2835 or a successor, which resets the chip; `None` without one.
-    ///
-    /// # Errors
-    /// Whatever is wrong with its registers.
-    pub fn bcm2835_pm(&self) -> Result<Option<PhysRange>, DtbError> {
-        match self.find_compatible(&["brcm,bcm2835-pm-wdt"]) {
-            Some(node) => node.registers(0),
-            None => Ok(None),
-        }
-    }
-
-    /// Returns the first watchdog of a Nuvoton NPCM7xx or NPCM8xx (nuvoton,npcm-wdt.yaml); `None` without one.
-    ///
-    /// # Errors
-    /// Whatever is wrong with its registers.
-    pub fn npcm_watchdog(&self) -> Result<Option<PhysRange>, DtbError> {
-        match self.find_compatible(&["nuvoton,npcm750-wdt"]) {
-            Some(node) => node.registers(0),
-            None => Ok(None),
-        }
-    }
-
     /// Returns the timer's interrupts; `None` when there is no timer node.
     ///
     /// # Errors

@@ -109,6 +109,19 @@ impl<'a> Dtb<'a> {
         Ok(regions)
     }
 
+    /// Returns the end of the memory that every bus's devices reach, by `dma-ranges`; `None` when no bus is limited. One that cannot be read, a
+    /// PCI bus's among them, limits nothing.
+    #[must_use]
+    pub fn dma_end(&self) -> Option<u64> {
+        let mut end = None;
+        let _ = self.find(|bus| {
+            let limit = bus.dma_windows_end();
+            end = end.into_iter().chain(limit).min();
+            false
+        });
+        end
+    }
+
     /// Returns the crash region that `/reserved-memory/crashkernel@ADDR` already sets aside.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod header;
 mod interrupts;
 mod memory;
 mod node;
+mod power;
 mod validate;
 mod videocore;
 

@@ -11,6 +11,7 @@ use fdt::nodes::NodeProperty;
 use super::Dtb;
 use super::error::DtbError;
 use super::header::be32;
+use crate::range::PhysRange;
 
 /// How deep nodes may be nested, the root counted as one level. The deepest real tree known has 8.
 pub const MAX_DEPTH: usize = 16;
@@ -294,6 +295,17 @@ impl<'a> Dtb<'a> {
     #[must_use]
     pub fn find_compatible(&self, names: &[&str]) -> Option<Node<'a>> {
         self.find(|node| node.is_compatible_with_any(names) && node.is_available())
+    }
+
+    /// Returns the registers of the first device in use that is compatible with `name`; `None` without one.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its registers.
+    pub(super) fn registers_of(&self, name: &str) -> Result<Option<PhysRange>, DtbError> {
+        match self.find_compatible(&[name]) {
+            Some(node) => node.registers(0),
+            None => Ok(None),
+        }
     }
 
     /// Returns the node with this phandle.

@@ -68,10 +68,7 @@ impl<'a> Dtb<'a> {
     /// # Errors
     /// Whatever is wrong with its registers.
     pub fn bcm2835_dma(&self) -> Result<Option<PhysRange>, DtbError> {
-        match self.find_compatible(&[DMA]) {
-            Some(node) => node.registers(0),
-            None => Ok(None),
-        }
+        self.registers_of(DMA)
     }
 
     /// Returns where in memory that controller writes `len` bytes at a bus address; `None` when that is no memory of the CPUs'.
@@ -89,19 +86,6 @@ impl<'a> Dtb<'a> {
             }
         }
         Ok(None)
-    }
-
-    /// Returns the end of the memory that every bus's devices reach, by `dma-ranges`; `None` when no bus is limited. One that cannot be read, a
-    /// PCI bus's among them, limits nothing.
-    #[must_use]
-    pub fn dma_end(&self) -> Option<u64> {
-        let mut end = None;
-        let _ = self.find(|bus| {
-            let limit = bus.dma_windows_end();
-            end = end.into_iter().chain(limit).min();
-            false
-        });
-        end
     }
 
     /// Returns the pins of a BCM2835 or a successor; `None` without any.
